@@ -1,0 +1,1 @@
+"""Dataset preparation: from whatever people have to a manifest and a region."""

@@ -1,0 +1,1 @@
+"""The shared scale-wise autoregressive core: transformer blocks, key-value cache, search."""
