@@ -1,0 +1,68 @@
+"""Checkpoints: a folder of config.json and model.safetensors, or the published model's .pth files."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zoomloc.config import ModelConfig, parse
+from zoomloc.encoder import from_published, to_published
+from zoomloc.errors import CheckpointError
+from zoomloc.model import ZoomModel
+
+# Tensors in published files that are no parameters of ours: they follow from the configuration.
+_DERIVED = ("decoder.freqs",)
+
+
+def save(model: ZoomModel, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write config.json and model.safetensors (parameter names as published) into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {to_published(k): v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
+    temporary = folder / "model.safetensors.part"
+    save_file(state, temporary)
+    (folder / "config.json").write_text(model.config.model_dump_json(indent=1) + "\n")
+    temporary.replace(folder / "model.safetensors")
+
+
+def load(folder: Path) -> ZoomModel:
+    """Read what `save` wrote; float32, in evaluation mode. Raises CheckpointError or ConfigError."""
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"checkpoint {folder} has no {name}; `zoomloc train` writes such a folder")
+    try:
+        values = json.loads((folder / "config.json").read_text())
+        state = load_file(folder / "model.safetensors")
+    except (json.JSONDecodeError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {folder} is damaged ({error}); copy or train it again") from None
+    return _fill(parse(ModelConfig, values, where=str(folder / "config.json")), state, where=folder)
+
+
+def load_published(path: Path, config: ModelConfig) -> ZoomModel:
+    """Read a checkpoint of the published code, {'model_state_dict': …}, compiled ('_orig_mod.') or not.
+
+    Such a file does not say its configuration; ModelConfig() is the paper's. Raises CheckpointError.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint {path} is not there") from None
+    except Exception as error:  # torch.load raises many kinds for a file that is not a checkpoint
+        raise CheckpointError(f"checkpoint {path} cannot be read ({type(error).__name__})") from None
+    if not isinstance(state, dict) or "model_state_dict" not in state:
+        raise CheckpointError(f"checkpoint {path} has no 'model_state_dict'; is it one of the published model?")
+    return _fill(config, state["model_state_dict"], where=path)
+
+
+def _fill(config: ModelConfig, state: dict[str, Tensor], *, where: Path) -> ZoomModel:
+    model = ZoomModel(config)
+    renamed = {from_published(key.removeprefix("_orig_mod.")): value.float() for key, value in state.items()}
+    renamed = {key: value for key, value in renamed.items() if key not in _DERIVED}
+    own = model.state_dict()
+    wrong = sorted(set(own) ^ set(renamed)) or [k for k in own if own[k].shape != renamed[k].shape]
+    if wrong:
+        raise CheckpointError(f"checkpoint {where} does not fit its configuration: {wrong[0]} (and {len(wrong) - 1} more)")
+    model.load_state_dict(renamed)
+    return model.eval()

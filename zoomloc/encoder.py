@@ -1,0 +1,64 @@
+"""The image encoder shared by street photos and overhead views: a DINOv2 vision transformer."""
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from zoomloc.config import ModelConfig
+
+# ImageNet statistics, which DINOv2 was trained with.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+# Checkpoints name DINOv2's parameters as transformers 4.47 did; the library renamed some of them since.
+_RENAMED = (
+    ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"),
+    ("attention.attention.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"),
+)
+
+
+class Encoder(nn.Module):
+    """DINOv2 (arXiv 2304.07193) with random weights; the feature of an image is its CLS token."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        from transformers import Dinov2Config, Dinov2Model  # here: importing it takes seconds
+
+        self.backbone = Dinov2Model(
+            Dinov2Config(
+                hidden_size=config.width,
+                num_hidden_layers=config.encoder_layers,
+                num_attention_heads=config.encoder_heads,
+                patch_size=config.patch_px,
+                image_size=config.table_px,
+            )
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, h, w) normalised images -> (N, width) features; h and w are multiples of the patch side."""
+        return self.backbone(pixel_values=images).last_hidden_state[:, 0]
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """(..., h, w, 3) uint8 sRGB -> (..., 3, h, w) float32 as the encoder wants it."""
+    images = pixels.movedim(-1, -3).float() / 255
+    mean = torch.tensor(MEAN, device=images.device)[:, None, None]
+    std = torch.tensor(STD, device=images.device)[:, None, None]
+    return (images - mean) / std
+
+
+def to_published(key: str) -> str:
+    """A parameter's name in checkpoints, from its name in the running model."""
+    for published, current in _RENAMED:
+        key = re.sub(rf"\b{re.escape(current)}\b", published, key) if key.startswith("encoder.") else key
+    return key
+
+
+def from_published(key: str) -> str:
+    """The inverse of `to_published`."""
+    for published, current in _RENAMED:
+        key = key.replace(published, current) if key.startswith("encoder.") else key
+    return key

@@ -1,0 +1,49 @@
+"""The zoom model: encoder and decoder together, in the published configuration `just_zoom_in`."""
+
+import torch
+from torch import Tensor, nn
+
+from zoomloc.config import ModelConfig
+from zoomloc.decoder import ZoomDecoder
+from zoomloc.encoder import Encoder, normalise
+
+
+class ZoomModel(nn.Module):
+    """Just Zoom In (arXiv 2603.25686): one encoder for photos and views, one causal decoder for the decisions."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = ZoomDecoder(
+            width=config.width,
+            heads=config.decoder_heads,
+            layers=config.decoder_layers,
+            n_children=config.branch**2,
+        )
+
+    def encode_photos(self, halves: Tensor) -> Tensor:
+        """(B, 2, px, px, 3) uint8, a photo's left and right half -> (B, C), the mean of their features."""
+        features = self.encoder(normalise(halves).flatten(0, 1))
+        return features.unflatten(0, (-1, 2)).mean(dim=1)
+
+    def encode_views(self, views: Tensor) -> Tensor:
+        """(N, px, px, 3) uint8 -> (N, C)."""
+        return self.encoder(normalise(views))
+
+    def forward(self, halves: Tensor, views: Tensor, view_index: Tensor, actions: Tensor) -> Tensor:
+        """Teacher forcing over a batch whose photos share views.
+
+        halves (B, 2, px, px, 3) uint8; views (N, px, px, 3) uint8, each distinct one once; view_index (B, L), which
+        of them each photo sees at each level; actions (B, L). Returns logits (B, L, children).
+        """
+        return self.decoder(self.encode_photos(halves), self.encode_views(views)[view_index], actions)
+
+
+def n_parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """"auto" takes a GPU where there is one."""
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
