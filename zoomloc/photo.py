@@ -1,0 +1,208 @@
+"""A street photo: whatever comes out of a camera, as upright sRGB pixels and what its EXIF says of it."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pillow_heif
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms
+
+from zoomloc.errors import PhotoError
+
+MAX_PIXELS = 150_000_000  # the largest cameras; more is a mistake or a decompression bomb
+MIN_SIDE_PX = 32  # smaller is an icon or a stub, nothing to find a place by
+MAX_SIDE_PX = 2048  # of the pixels kept: more than any encoder looks at
+FILM_DIAGONAL_MM = math.hypot(36, 24)
+
+# Named, so that a file cannot reach Pillow's rarer readers (EPS would start Ghostscript).
+FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "BMP", "GIF", "JPEG2000", "PPM")
+
+TURNS = {  # EXIF orientation -> what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+pillow_heif.register_heif_opener()
+# Pillow warns of every odd tag and large size; we answer for both. A filter, not a context: that would not be
+# safe where photos are loaded in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as loaded.
+
+    pixels: (h, w, 3) uint8 sRGB, upright, the long side at most MAX_SIDE_PX. lat, lon: EXIF position, WGS 84
+    degrees. heading_deg: where the camera looked, clockwise from north (a magnetic heading is passed on as it
+    is, off by the local declination). fov_deg: horizontal field of view of the upright photo.
+    captured_at: with its time zone if EXIF has one, else the camera's own clock. Each None where unknown.
+    """
+
+    path: Path
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
+    lat: float | None = None
+    lon: float | None = None
+    heading_deg: float | None = None
+    fov_deg: float | None = None
+    captured_at: datetime | None = None
+
+
+def load(path: str | Path) -> Photo:
+    """Reads a photo of any common format, mode and orientation. Broken EXIF never costs a good image.
+
+    Raises PhotoError, one line, where there is no whole image of a usable size.
+    """
+    path = Path(path)
+    _check_file(path)
+    with _open(path) as image:
+        exif = _Exif(image)  # before the pixels, which may be decoded at a smaller scale
+        pixels = _decode(image, path, exif.orientation)
+    lat, lon = exif.position() or (None, None)
+    width_to_height = pixels.shape[1] / pixels.shape[0]
+    return Photo(
+        path, pixels, lat, lon, exif.heading_deg(), exif.fov_deg(width_to_height), exif.captured_at()
+    )
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise PhotoError(f"{path}: is a folder; name the photos in it, for instance {path}/*.jpg")
+    if not path.exists():
+        raise PhotoError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise PhotoError(f"{path}: is not a regular file; copy the photo to a file first")
+    if path.stat().st_size == 0:
+        raise PhotoError(f"{path}: is empty (0 bytes); copy or download it again")
+
+
+def _open(path: Path) -> Image.Image:
+    """The image with its header read and its size checked, nothing decoded yet."""
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise _too_large(path, "its size") from None
+    except OSError as error:
+        if error.errno:  # the file system's word: permissions and the like
+            raise PhotoError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise _no_image(path) from None
+    except Exception:  # a broken file makes Pillow's readers fail in many ways
+        raise _no_image(path) from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(path, f"{width} x {height} pixels")
+    if min(width, height) < MIN_SIDE_PX:
+        raise PhotoError(
+            f"{path}: only {width} x {height} pixels; give a photo of at least {MIN_SIDE_PX} a side"
+        )
+    return image
+
+
+def _no_image(path: Path) -> PhotoError:
+    return PhotoError(f"{path}: not an image that can be read, or cut off; save it as JPEG or PNG")
+
+
+def _too_large(path: Path, what: str) -> PhotoError:
+    return PhotoError(
+        f"{path}: {what} is over the {MAX_PIXELS // 10**6} megapixels read; scale it down first"
+    )
+
+
+def _decode(image: Image.Image, path: Path, orientation: int) -> NDArray[np.uint8]:
+    """Upright sRGB pixels (h, w, 3), the long side at most MAX_SIDE_PX."""
+    image.draft(None, (MAX_SIDE_PX, MAX_SIDE_PX))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+    try:
+        image.load()
+        rgb = _rgb(image)
+    except PhotoError as error:
+        raise PhotoError(f"{path}: {error}") from None
+    except Exception:
+        raise PhotoError(f"{path}: broken or cut off in the middle; copy or download it again") from None
+    rgb.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BICUBIC)
+    return np.array(rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB: sixteen bits scaled, not clipped; what is transparent on white; profiles to sRGB."""
+    if image.mode == "F":
+        raise PhotoError("has floating-point pixels of unknown range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).clip(0, 65535)  # (h, w); mode I too is how Pillow reads 16 bits
+        return Image.fromarray((wide / 257).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+    return _attempt(lambda: _to_srgb(image)) or image.convert("RGB")
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    profile = ImageCms.getOpenProfile(BytesIO(image.info["icc_profile"]))
+    converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert converted is not None  # only in-place conversion returns None
+    return converted
+
+
+def _attempt(read: Callable[[], T]) -> T | None:
+    """What `read` returns, None if it fails: EXIF and colour profiles are extras, broken in every way."""
+    try:
+        return read()
+    except Exception:
+        return None
+
+
+class _Exif:
+    """The few facts wanted of an image's EXIF, each None where it is absent or makes no sense."""
+
+    def __init__(self, image: Image.Image) -> None:
+        exif: Any = _attempt(image.getexif) or {}
+        self.main: Mapping[int, Any] = _attempt(lambda: dict(exif)) or {}
+        self.camera: Mapping[int, Any] = _attempt(lambda: exif.get_ifd(ExifTags.IFD.Exif)) or {}
+        self.gps: Mapping[int, Any] = _attempt(lambda: exif.get_ifd(ExifTags.IFD.GPSInfo)) or {}
+        self.orientation: int = self.main.get(ExifTags.Base.Orientation, 1)
+
+    def position(self) -> tuple[float, float] | None:
+        """(lat, lon) in degrees. Exactly 0, 0 is what a camera without a fix writes."""
+        tags = ExifTags.GPS
+        lat = _attempt(lambda: _degrees(self.gps[tags.GPSLatitude], self.gps[tags.GPSLatitudeRef], "NS"))
+        lon = _attempt(lambda: _degrees(self.gps[tags.GPSLongitude], self.gps[tags.GPSLongitudeRef], "EW"))
+        if lat is None or lon is None or (lat, lon) == (0, 0):
+            return None
+        return (lat, lon) if abs(lat) <= 90 and abs(lon) <= 180 else None  # nan is in no range
+
+    def heading_deg(self) -> float | None:
+        heading = _attempt(lambda: float(self.gps[ExifTags.GPS.GPSImgDirection]))
+        return heading % 360 if heading is not None and 0 <= heading <= 360 else None
+
+    def fov_deg(self, width_to_height: float) -> float | None:
+        """Horizontal, from the focal length that gives the same diagonal view on 36 x 24 mm film."""
+        focal_mm = _attempt(lambda: float(self.camera[ExifTags.Base.FocalLengthIn35mmFilm]))
+        if focal_mm is None or not 0 < focal_mm < math.inf:
+            return None
+        width_mm = FILM_DIAGONAL_MM * width_to_height / math.hypot(width_to_height, 1)
+        return math.degrees(2 * math.atan(width_mm / 2 / focal_mm))
+
+    def captured_at(self) -> datetime | None:
+        moment = _attempt(lambda: str(self.camera[ExifTags.Base.DateTimeOriginal])[:19])
+        offset = _attempt(lambda: str(self.camera[ExifTags.Base.OffsetTimeOriginal]).strip("\0 "))
+        zoned = _attempt(lambda: datetime.strptime(f"{moment}{offset}", "%Y:%m:%d %H:%M:%S%z"))
+        return zoned or _attempt(lambda: datetime.strptime(f"{moment}", "%Y:%m:%d %H:%M:%S"))
+
+
+def _degrees(parts: tuple[float, float, float], side: str, sides: str) -> float:
+    """Signed degrees from (degrees, minutes, seconds) and the side; the first of `sides` is positive."""
+    degrees, minutes, seconds = (float(part) for part in parts)
+    sign = (1, -1)[sides.index(side.strip("\0 ").upper()[0])]
+    return sign * (degrees + minutes / 60 + seconds / 3600)
