@@ -69,6 +69,7 @@ def load(path: str | Path) -> Photo:
     path = Path(path)
     _check_file(path)
     with _open(path) as image:
+        _check_size(image, path)
         exif = _Exif(image)  # before the pixels, which may be decoded at a smaller scale
         pixels = _decode(image, path, exif.orientation)
     lat, lon = exif.position() or (None, None)
@@ -90,9 +91,9 @@ def _check_file(path: Path) -> None:
 
 
 def _open(path: Path) -> Image.Image:
-    """The image with its header read and its size checked, nothing decoded yet."""
+    """The image with its header read, nothing decoded yet."""
     try:
-        image = Image.open(path, formats=FORMATS)
+        return Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         raise _too_large(path, "its size") from None
     except OSError as error:
@@ -101,6 +102,9 @@ def _open(path: Path) -> Image.Image:
         raise _no_image(path) from None
     except Exception:  # a broken file makes Pillow's readers fail in many ways
         raise _no_image(path) from None
+
+
+def _check_size(image: Image.Image, path: Path) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(path, f"{width} x {height} pixels")
@@ -108,7 +112,6 @@ def _open(path: Path) -> Image.Image:
         raise PhotoError(
             f"{path}: only {width} x {height} pixels; give a photo of at least {MIN_SIDE_PX} a side"
         )
-    return image
 
 
 def _no_image(path: Path) -> PhotoError:
