@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoomloc.errors import OutputError
@@ -12,7 +12,8 @@ from zoomloc.errors import OutputError
 def atomic(path: str | Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to: it becomes `path` when the block ends well, else it is gone.
 
-    Makes the folder if need be. Raises OutputError, one line, if the file system refuses.
+    Makes the folder if need be. Only write inside the block: an OSError there is taken for a failure to write and
+    becomes an OutputError, one line.
     """
     path = Path(path)
     draft = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")  # same suffix: writers choose by it
@@ -24,4 +25,5 @@ def atomic(path: str | Path) -> Iterator[Path]:
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written ({reason}); choose another place with --out") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # gone already, or its folder never was
+            draft.unlink()

@@ -1,0 +1,118 @@
+import json
+import math
+from dataclasses import replace
+
+import geopandas as gpd
+import numpy as np
+import pytest
+
+from zoomloc import outputs
+from zoomloc.errors import OutputError
+from zoomloc.prediction import Place, Prediction
+
+BEST = Place(lat=46.31, lon=7.98, probability=0.42, path=(5, 10, 3))
+OTHER = Place(lat=-46.32, lon=7.99, probability=0.1, path=(5, 10, 4))
+FOUND = Prediction(
+    photo="photos/Straße <1>.jpg",
+    region="brig",
+    lat=46.3123456789,
+    lon=7.98,
+    probability=0.42,
+    radius_50_m=31.0,
+    radius_90_m=412.5,
+    path=(5, 10, 3),
+    places=(BEST, OTHER),
+    search="posterior",
+    posterior=np.full((64, 64), 1 / 4096, np.float32),
+)
+FAILED = ("gone.jpg", "gone.jpg: no such file; check the path")
+
+
+def test_geojson(tmp_path):
+    outputs.write([FOUND], tmp_path / "a.geojson", failures=[FAILED])
+    written = json.loads((tmp_path / "a.geojson").read_text(encoding="utf-8"))
+    assert written["type"] == "FeatureCollection" and set(written) == {"type", "features"}
+    found, failed = written["features"]
+    assert found["geometry"] == {"type": "Point", "coordinates": [7.98, 46.3123457]}
+    assert found["properties"] == {
+        "photo": "photos/Straße <1>.jpg",
+        "region": "brig",
+        "probability": 0.42,
+        "radius_50_m": 31.0,
+        "radius_90_m": 412.5,
+        "search": "posterior",
+        "path": [5, 10, 3],
+        "places": [
+            {"lat": 46.31, "lon": 7.98, "probability": 0.42, "path": [5, 10, 3]},
+            {"lat": -46.32, "lon": 7.99, "probability": 0.1, "path": [5, 10, 4]},
+        ],
+    }
+    assert failed == {
+        "type": "Feature",
+        "geometry": None,
+        "properties": {"photo": FAILED[0], "error": FAILED[1]},
+    }
+
+
+def test_geojson_is_read_by_others(tmp_path):
+    outputs.write([FOUND], tmp_path / "a.geojson", failures=[FAILED])
+    frame = gpd.read_file(tmp_path / "a.geojson")
+    assert len(frame) == 2 and frame.crs == "EPSG:4326"
+    assert (frame.geometry[0].y, frame.geometry[0].x) == (46.3123457, 7.98)
+    assert frame.geometry[1] is None and frame["error"][1] == FAILED[1]
+
+
+def test_json(tmp_path):
+    outputs.write([FOUND], tmp_path / "a.json", failures=[FAILED])
+    written = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert written["failures"] == [{"photo": FAILED[0], "error": FAILED[1]}]
+    (found,) = written["predictions"]
+    assert (found["lat"], found["lon"]) == (46.3123457, 7.98)
+    assert set(found) == set(FOUND.__dataclass_fields__) - {"posterior"}
+
+
+def test_an_unknown_radius_is_null(tmp_path):
+    unknown = replace(FOUND, radius_50_m=math.nan, radius_90_m=np.float32("nan"), probability=np.float32(0.1))
+    for name in ("a.json", "a.geojson"):
+        outputs.write([unknown], tmp_path / name)
+        text = (tmp_path / name).read_text()
+        assert "NaN" not in text and '"radius_90_m": null' in text and '"probability": 0.1,' in text
+
+
+def test_no_photos_at_all(tmp_path):
+    outputs.write([], tmp_path / "a.geojson")
+    assert json.loads((tmp_path / "a.geojson").read_text())["features"] == []
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a", "a.json.gz", "geojson"])
+def test_an_unknown_suffix_is_refused_before_and_at_writing(tmp_path, name):
+    for refuse in (lambda path: outputs.write([FOUND], path), outputs.check_suffix):
+        with pytest.raises(OutputError, match=r"\.geojson or \.json") as raised:
+            refuse(tmp_path / name)
+        assert str(raised.value).startswith(str(tmp_path / name)) and "\n" not in str(raised.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_folders_are_made_and_upper_case_is_fine(tmp_path):
+    outputs.write([FOUND], tmp_path / "new" / "folder" / "A.GeoJSON")
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["A.GeoJSON"]
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    (tmp_path / "a.json" / "kept").touch()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "a.json", tmp_path / "file" / "b.json"):
+        with pytest.raises(OutputError, match="cannot be written") as raised:
+            outputs.write([FOUND], path)
+        assert str(raised.value).startswith(str(path)) and "\n" not in str(raised.value)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.json", "file", "kept"]
+
+
+def test_a_failure_while_writing_keeps_the_old_file(tmp_path):
+    outputs.write([FOUND], tmp_path / "a.json")
+    before = (tmp_path / "a.json").read_bytes()
+    with pytest.raises(TypeError):
+        outputs.write([replace(FOUND, photo=object())], tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,91 @@
+"""Predictions as files: GeoJSON for maps and GIS, JSON for programs."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoomloc.errors import OutputError
+from zoomloc.files import atomic
+from zoomloc.prediction import Place, Prediction
+
+DEGREE_DIGITS = 7  # a centimetre
+
+
+def write(
+    predictions: Sequence[Prediction], path: str | Path, *, failures: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Writes GeoJSON or JSON, chosen by the suffix, whole or not at all.
+
+    failures: (photo, reason) of photos that got no prediction; they are listed too. Raises OutputError.
+    """
+    check_suffix(path)
+    content = FORMATS[Path(path).suffix.lower()](predictions, failures)
+    with atomic(path) as draft:
+        draft.write_text(
+            json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def check_suffix(path: str | Path) -> None:
+    """Raises OutputError if no format goes by the path's suffix: to be asked before the work, not after."""
+    if Path(path).suffix.lower() not in FORMATS:
+        raise OutputError(f"{path}: unknown kind of result; let its name end in {' or '.join(FORMATS)}")
+
+
+def geojson(predictions: Sequence[Prediction], failures: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """A FeatureCollection (RFC 7946): a Point a photo.
+
+    A photo that failed is a feature without geometry, its reason in the property `error`: readers keep such
+    rows, while a member of our own beside `features` would get lost.
+    """
+    found = [_feature(_point(p.lat, p.lon), _facts(p)) for p in predictions]
+    failed = [_feature(None, {"photo": photo, "error": reason}) for photo, reason in failures]
+    return {"type": "FeatureCollection", "features": found + failed}
+
+
+def plain(predictions: Sequence[Prediction], failures: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """{"predictions": [...], "failures": [...]} with every field of a prediction but its posterior."""
+    return {
+        "predictions": [_position(p) | _facts(p) for p in predictions],
+        "failures": [{"photo": photo, "error": reason} for photo, reason in failures],
+    }
+
+
+FORMATS: dict[str, Callable[..., dict[str, Any]]] = {".geojson": geojson, ".json": plain}
+
+
+def _facts(prediction: Prediction) -> dict[str, Any]:
+    """What both formats say of a prediction besides where it is."""
+    return {
+        "photo": prediction.photo,
+        "region": prediction.region,
+        "probability": _number(prediction.probability),
+        "radius_50_m": _number(prediction.radius_50_m),
+        "radius_90_m": _number(prediction.radius_90_m),
+        "search": prediction.search,
+        "path": list(prediction.path),
+        "places": [
+            _position(place) | {"probability": _number(place.probability), "path": list(place.path)}
+            for place in prediction.places
+        ],
+    }
+
+
+def _feature(geometry: dict[str, Any] | None, properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _point(lat: float, lon: float) -> dict[str, Any]:
+    """The one place where lat, lon is turned round: GeoJSON wants longitude first."""
+    return {"type": "Point", "coordinates": [round(lon, DEGREE_DIGITS), round(lat, DEGREE_DIGITS)]}
+
+
+def _position(where: Prediction | Place) -> dict[str, float]:
+    return {"lat": round(where.lat, DEGREE_DIGITS), "lon": round(where.lon, DEGREE_DIGITS)}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no nan: what is unknown is null. Six digits, as more would only look exact."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
