@@ -1,0 +1,221 @@
+"""Raster files GDAL reads: GeoTIFF, COG, VRT, in any CRS, with any number of bands."""
+
+import os
+import threading
+import warnings
+from functools import cached_property
+from math import ceil, floor, sqrt
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from tiles.bounds import Bounds
+from tiles.errors import TilesError
+from tiles.geo import ground_m
+from tiles.view import View, empty_view
+from tiles.warp import MARGIN_PX, Canvas, Footprint, footprint, render
+
+STRETCH_PERCENT = (2.0, 98.0)
+STRETCH_SAMPLE_PX = 1024
+
+
+class RasterSource:
+    """A raster file.
+
+    Colours: the red, green and blue bands where the file names them, else the first three; one band is grey;
+    a colour table is applied. Alpha, no-data and mask bands become the mask. 8-bit values are shown as they
+    are; others (16 bit, floating point) by one linear stretch common to the three bands: the 2nd percentile
+    of the file's valid values is black, the 98th white, measured once on a sample of the whole file.
+    Raises TilesError for a file that is missing, no raster, or not georeferenced.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._handles = _Handles(self.path)
+        dataset = self._handles.get(None)
+        _check_georeferenced(dataset, self.path)
+        self.crs: str = dataset.crs.to_string()
+        self.bounds = _bounds(dataset)
+        self.gsd_m = _gsd_m(dataset, self.crs)
+        self.attribution: str = dataset.tags().get("TIFFTAG_COPYRIGHT", "")
+        self._transform = dataset.transform
+        self._decimations: list[int] = dataset.overviews(1)
+        self._bands = _colour_bands(dataset)
+
+    def read(self, bounds: Bounds, crs: str, shape: tuple[int, int]) -> View:
+        """See `Source.read`."""
+        place = footprint(bounds, crs, shape, raster_crs=self.crs, raster_transform=self._transform)
+        canvas = self._canvas(place) if place else None
+        return render(canvas, bounds, crs, shape) if canvas else empty_view(shape)
+
+    def close(self) -> None:
+        self._handles.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RasterSource, (self.path,)
+
+    def _canvas(self, place: Footprint) -> Canvas | None:
+        """The pixels around a footprint, no coarser than needed; None where it misses the raster."""
+        level, decimation = self._level(place.scale)
+        dataset = self._handles.get(level)
+        # Where even the fitting overview is much too fine, blocks of pixels are averaged while reading.
+        step = max(1, floor(place.scale / decimation))
+        to_level = ~dataset.transform * self._transform  # an overview's size is rounded, so no exact fraction
+        left, top = to_level * (place.left, place.top)
+        right, bottom = to_level * (place.right, place.bottom)
+        cols = _span(left, right, step=step, size=dataset.width)
+        rows = _span(top, bottom, step=step, size=dataset.height)
+        return self._read(dataset, cols, rows, step) if cols and rows else None
+
+    def _level(self, scale: float) -> tuple[int | None, int]:
+        """The coarsest overview that keeps the detail, and its decimation; None is the raster itself."""
+        fitting = [(d, i) for i, d in enumerate(self._decimations) if d <= scale * (1 + 1e-6)]
+        decimation, level = max(fitting, default=(1, None))
+        return level, decimation
+
+    def _read(self, dataset: DatasetReader, cols: range, rows: range, step: int) -> Canvas:
+        window = Window(cols.start, rows.start, len(cols), len(rows))
+        shape = ceil(len(rows) / step), ceil(len(cols) / step)
+        resampling = Resampling.average if step > 1 else Resampling.nearest
+        try:
+            values = dataset.read(
+                self._bands, window=window, out_shape=(len(self._bands), *shape), resampling=resampling
+            )
+            alpha = dataset.dataset_mask(window=window, out_shape=shape, resampling=resampling)
+        except RasterioError as error:
+            raise TilesError(
+                f"{self.path}: cannot be read ({_one_line(error)}); it may be cut short"
+            ) from None
+        pixels, alpha = self._colours(values, alpha)
+        transform = dataset.window_transform(window) * Affine.scale(
+            len(cols) / shape[1], len(rows) / shape[0]
+        )
+        return Canvas(pixels, alpha, transform, self.crs)
+
+    def _colours(
+        self, values: NDArray[Any], alpha: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Band values (bands, h, w) to (h, w, 3) uint8, with the alpha that goes with them."""
+        if self._palette is not None:
+            rgba = self._palette[values[0]]
+            return rgba[..., :3], np.minimum(alpha, rgba[..., 3])
+        if values.dtype != np.uint8:
+            alpha = np.where(np.isfinite(values).all(axis=0), alpha, 0).astype(np.uint8)
+            low, high = self._stretch
+            values = (
+                np.nan_to_num(np.clip((values - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
+            )
+        return np.ascontiguousarray(np.broadcast_to(np.moveaxis(values, 0, -1), (*alpha.shape, 3))), alpha
+
+    @cached_property
+    def _palette(self) -> NDArray[np.uint8] | None:
+        """(entries, 4) RGBA of a colour table."""
+        dataset = self._handles.get(None)
+        if dataset.colorinterp[0] != ColorInterp.palette:
+            return None
+        table = dataset.colormap(1)
+        return np.array([table.get(i, (0, 0, 0, 0)) for i in range(max(table) + 1)], np.uint8)
+
+    @cached_property
+    def _stretch(self) -> tuple[float, float]:
+        """The values that become black and white."""
+        dataset = self._handles.get(None)
+        shrink = max(1.0, max(dataset.shape) / STRETCH_SAMPLE_PX)
+        shape = tuple(ceil(side / shrink) for side in dataset.shape)
+        values = dataset.read(self._bands, out_shape=(len(self._bands), *shape), masked=True).compressed()
+        values = values[np.isfinite(values)]
+        low, high = np.percentile(values, STRETCH_PERCENT) if values.size else (0.0, 1.0)
+        return float(low), float(max(high, low + 1e-6 * max(1.0, abs(low))))
+
+
+class _Handles:
+    """Open datasets of one file: one a thread, process and overview level, for GDAL's must not be shared."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._open: WeakSet[DatasetReader] = WeakSet()
+        self._lock = threading.Lock()
+
+    def get(self, level: int | None) -> DatasetReader:
+        """The raster itself (None) or one of its overviews."""
+        key = (os.getpid(), level)  # a forked child must not share its parent's file position
+        handles: dict[tuple[int, int | None], DatasetReader] = self._local.__dict__.setdefault("handles", {})
+        if key not in handles or handles[key].closed:
+            handles[key] = _open_dataset(self._path, level)
+            with self._lock:
+                self._open.add(handles[key])
+        return handles[key]
+
+    def close(self) -> None:
+        with self._lock:
+            for dataset in list(self._open):
+                dataset.close()
+            self._open.clear()
+
+
+def _open_dataset(path: Path, level: int | None) -> DatasetReader:
+    options = {} if level is None else {"OVERVIEW_LEVEL": level}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `_check_georeferenced` says it
+            return rasterio.open(path, **options)
+    except RasterioError as error:
+        if not path.exists():
+            raise TilesError(f"{path}: no such file; check the path") from None
+        raise TilesError(
+            f"{path}: not a raster ({_one_line(error)}); give a GeoTIFF or another format GDAL reads"
+        ) from None
+
+
+def _check_georeferenced(dataset: DatasetReader, path: Path) -> None:
+    if dataset.crs is None or dataset.transform.is_identity:
+        missing = "CRS" if dataset.crs is None else "place (geotransform)"
+        raise TilesError(
+            f"{path}: has no {missing}; georeference it, with gdal_translate -a_srs -a_ullr for one"
+        )
+
+
+def _bounds(dataset: DatasetReader) -> Bounds:
+    """Around the four corners, for the raster may be rotated or south-up."""
+    width, height = dataset.width, dataset.height
+    x, y = dataset.transform * np.array([[0, width, 0, width], [0, 0, height, height]], float)
+    return Bounds(float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+
+
+def _gsd_m(dataset: DatasetReader, crs: str) -> float:
+    """Metres on the ground of the pixel in the middle, its sides' geometric mean."""
+    col, row = dataset.width / 2, dataset.height / 2
+    (west, north), (east, south) = dataset.transform * (col, row), dataset.transform * (col + 1, row + 1)
+    across, along = ground_m(Bounds(west, south, east, north), crs)
+    return sqrt(across * along)
+
+
+def _colour_bands(dataset: DatasetReader) -> list[int]:
+    """Which bands, counted from 1, are red, green and blue; one where there is grey or a colour table."""
+    named = {colour: i for i, colour in reversed(list(enumerate(dataset.colorinterp, start=1)))}
+    rgb = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    if all(colour in named for colour in rgb):
+        return [named[colour] for colour in rgb]
+    plain = [i for i, colour in enumerate(dataset.colorinterp, start=1) if colour != ColorInterp.alpha]
+    return plain[:3] if len(plain) >= 3 else plain[:1]
+
+
+def _span(start: float, stop: float, *, step: int, size: int) -> range:
+    """Whole pixels around a stretch of one axis, with a margin, in blocks of `step`, within 0..size."""
+    first = floor(start / step - MARGIN_PX) * step
+    last = ceil(stop / step + MARGIN_PX) * step
+    return range(max(first, 0), min(last, size))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

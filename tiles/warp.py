@@ -1,0 +1,241 @@
+"""From a block of pixels somewhere to a window anywhere, with a mask.
+
+Every source works the same way: `footprint` says which of its pixels a window shows and how much it shrinks
+them, the source assembles these into a `Canvas`, and `render` resamples the canvas. A window of the canvas's own
+CRS is resampled once, axis by axis; any other is first brought to the window's resolution and then warped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from PIL import Image
+
+from tiles.bounds import Bounds
+from tiles.geo import GRID_POINTS, check_window, grid_over, same_crs, transform
+from tiles.view import View, empty_view
+
+MARGIN_PX = (
+    8  # canvas beyond the window: two window pixels for a cubic kernel, at a scale of up to 2, doubled
+)
+MESH = 16  # patches along a side of a warped window: within one, the warp is bilinear to 0.001 px
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Pixels of a source with their place.
+
+    pixels: (h, w, 3) uint8. alpha: (h, w) uint8, 0 where there is no imagery. transform: from (column, row)
+    to (x, y) of `crs`.
+    """
+
+    pixels: NDArray[np.uint8]
+    alpha: NDArray[np.uint8]
+    transform: Affine
+    crs: str
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Which pixels of a raster a window shows: fractional columns and rows, maybe beyond the raster.
+
+    scale: raster pixels per window pixel, above 1 where the window shrinks the raster.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    scale: float
+
+
+def footprint(
+    bounds: Bounds, crs: str, shape: tuple[int, int], *, raster_crs: str, raster_transform: Affine
+) -> Footprint | None:
+    """Where the window `bounds` of `crs`, shape = (height, width) pixels, lies in a raster.
+
+    None where the raster's CRS is not defined in the window. Raises TilesError for an unknown CRS or an empty
+    window.
+    """
+    check_window(bounds, crs, shape)
+    points = _to_raster(*grid_over(bounds), crs, raster_crs, raster_transform)
+    kept = np.isfinite(points).all(axis=0)
+    scale = _scale(points, shape)
+    if not (kept.any() and np.isfinite(scale)):
+        return None
+    cols, rows = points[:, kept]
+    return Footprint(float(cols.min()), float(rows.min()), float(cols.max()), float(rows.max()), scale)
+
+
+def render(canvas: Canvas, bounds: Bounds, crs: str, shape: tuple[int, int]) -> View:
+    """The window `bounds` of `crs`, shape = (height, width) pixels, from a canvas.
+
+    Areas are averaged where the window shrinks the canvas; a cubic interpolates where it enlarges it. A pixel
+    is imagery where at least half of it is.
+    """
+    place = footprint(bounds, crs, shape, raster_crs=canvas.crs, raster_transform=canvas.transform)
+    if place is None:
+        return empty_view(shape)
+    if same_crs(crs, canvas.crs) and _is_north_up(canvas.transform):
+        pixels, alpha = resample(
+            canvas.pixels,
+            canvas.alpha,
+            cols=(place.left, place.right),
+            rows=(place.top, place.bottom),
+            shape=shape,
+        )
+    else:
+        pixels, alpha = _warp(_at_scale(canvas, place.scale), bounds, crs, shape)
+    mask = alpha >= 128
+    pixels[~mask] = 0
+    return View(pixels, mask)
+
+
+def resample(
+    pixels: NDArray[np.uint8],
+    alpha: NDArray[np.uint8],
+    *,
+    cols: tuple[float, float],
+    rows: tuple[float, float],
+    shape: tuple[int, int],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The part between fractional columns and rows as shape = (height, width) pixels.
+
+    pixels: (h, w, 3). alpha: (h, w). The part may reach beyond the array, where alpha is 0.
+    """
+    by_row = _taps(*rows, count=shape[0], size=alpha.shape[0])
+    by_col = _taps(*cols, count=shape[1], size=alpha.shape[1])
+    if alpha.min() == 255:
+        colour = _both(pixels, by_row, by_col)
+        weight = by_row.weight.sum(axis=1)[:, None] * by_col.weight.sum(axis=1)[None]
+    else:
+        opacity = alpha[..., None] / np.float32(255)
+        colour = _both(pixels * opacity, by_row, by_col)
+        weight = _both(opacity, by_row, by_col)[..., 0]
+    colour /= np.maximum(weight, 1e-3)[
+        ..., None
+    ]  # colours are weighted by opacity: masked ones must not bleed
+    return _to_uint8(colour), _to_uint8(weight * 255)
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """What every output pixel of an axis is mixed from. index: (n, k) int. weight: (n, k) float32."""
+
+    index: NDArray[np.intp]
+    weight: NDArray[np.float32]
+
+
+def _taps(start: float, stop: float, *, count: int, size: int) -> _Taps:
+    """Exact area average or, enlarging, Catmull-Rom cubic; pixels beyond the array weigh 0."""
+    scale = (stop - start) / count
+    edges = start + scale * np.arange(count + 1)
+    if scale > 1:
+        low, high = edges[:-1, None], edges[1:, None]
+        index = np.floor(low) + np.arange(int(np.ceil(scale)) + 1)
+        weight = np.clip(np.minimum(index + 1, high) - np.maximum(index, low), 0, None) / scale
+    else:
+        centre = edges[:-1, None] + scale / 2 - 0.5
+        index = np.floor(centre) + np.arange(-1, 3)
+        weight = _cubic(np.abs(centre - index))
+    weight = np.where((index >= 0) & (index < size), weight, 0)
+    return _Taps(np.clip(index, 0, size - 1).astype(np.intp), weight.astype(np.float32))
+
+
+def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0))
+
+
+def _both(array: NDArray[Any], by_row: _Taps, by_col: _Taps) -> NDArray[np.float32]:
+    """(h, w, c) mixed along rows, then along columns."""
+    return _mix(_mix(array, by_row, axis=0), by_col, axis=1)
+
+
+def _mix(array: NDArray[Any], taps: _Taps, *, axis: int) -> NDArray[np.float32]:
+    spread = [1, 1, 1]
+    spread[axis] = -1
+    mixed = array.take(taps.index[:, 0], axis=axis) * taps.weight[:, 0].reshape(spread)
+    for index, weight in zip(taps.index.T[1:], taps.weight.T[1:], strict=True):
+        mixed += array.take(index, axis=axis) * weight.reshape(spread)
+    return mixed
+
+
+def _to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _at_scale(canvas: Canvas, scale: float) -> Canvas:
+    """The canvas shrunk by `scale`, or itself where it need not shrink."""
+    if scale <= 1:
+        return canvas
+    height, width = (int(np.ceil(side / scale)) for side in canvas.alpha.shape)
+    pixels, alpha = resample(
+        canvas.pixels,
+        canvas.alpha,
+        cols=(0, width * scale),
+        rows=(0, height * scale),
+        shape=(height, width),
+    )
+    return Canvas(pixels, alpha, canvas.transform * Affine.scale(scale), canvas.crs)
+
+
+def _warp(
+    canvas: Canvas, bounds: Bounds, crs: str, shape: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The window from a canvas of its resolution, by a cubic over a mesh of small quadrilaterals."""
+    image = Image.fromarray(np.dstack([canvas.pixels, canvas.alpha]))
+    height, width = shape
+    warped = image.transform(
+        (width, height),
+        Image.Transform.MESH,
+        list(_mesh(canvas, bounds, crs, shape)),
+        Image.Resampling.BICUBIC,
+    )
+    rgba = np.array(warped)
+    return rgba[..., :3].copy(), rgba[..., 3]
+
+
+def _mesh(canvas: Canvas, bounds: Bounds, crs: str, shape: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
+    """Pillow's mesh: rectangles of the window, each with its corners' canvas positions: NW, SW, SE, NE."""
+    rows, cols = (np.unique(np.linspace(0, side, MESH + 1).astype(int)) for side in shape)
+    x = bounds.west + bounds.width * cols / shape[1]
+    y = bounds.north - bounds.height * rows / shape[0]
+    grid_x, grid_y = np.meshgrid(x, y)
+    points = _to_raster(grid_x.ravel(), grid_y.ravel(), crs, canvas.crs, canvas.transform)
+    nodes = np.moveaxis(points.reshape(2, len(rows), len(cols)), 0, -1)
+    for i, (top, bottom) in enumerate(pairwise(rows.tolist())):
+        for j, (left, right) in enumerate(pairwise(cols.tolist())):
+            quad = nodes[[i, i + 1, i + 1, i], [j, j, j + 1, j + 1]].ravel()
+            if np.isfinite(quad).all():
+                yield (left, top, right, bottom), tuple(quad.tolist())
+
+
+def _to_raster(
+    x: NDArray[np.float64], y: NDArray[np.float64], crs: str, raster_crs: str, raster_transform: Affine
+) -> NDArray[np.float64]:
+    """Points of `crs` as (2, n) fractional columns and rows of a raster."""
+    return np.stack(~raster_transform * transform(x, y, crs, raster_crs))
+
+
+def _is_north_up(affine: Affine) -> bool:
+    return affine.b == 0 == affine.d and affine.a > 0 > affine.e
+
+
+def _scale(points: NDArray[np.float64], shape: tuple[int, int]) -> float:
+    """Raster pixels per window pixel at the window's middle, along the axis that shrinks less.
+
+    points: (2, n²) columns and rows of a grid over the window. Not finite where undefined.
+    """
+    points = points.reshape(2, GRID_POINTS, GRID_POINTS)
+    middle = GRID_POINTS // 2
+    across = points[:, middle, middle + 1] - points[:, middle, middle - 1]
+    along = points[:, middle + 1, middle] - points[:, middle - 1, middle]
+    step = 2 / (GRID_POINTS - 1)  # of the window, between the points compared
+    height, width = shape
+    return float(min(np.linalg.norm(across) / (step * width), np.linalg.norm(along) / (step * height)))
