@@ -9,7 +9,9 @@ Step = Callable[[Tensor], Tensor]
 Take = Callable[[Tensor], None]
 
 
-def tree_search(step: Step, take: Take, *, batch: int, depth: int, width: int | None) -> tuple[Tensor, Tensor]:
+def tree_search(
+    step: Step, take: Take, *, batch: int, depth: int, width: int | None
+) -> tuple[Tensor, Tensor]:
     """Grow the most probable paths of each tree in a batch, level by level.
 
     step: paths (batch, n, l) -> logits (batch, n, choices) of the next choice; it may keep a cache whose row
@@ -29,5 +31,7 @@ def tree_search(step: Step, take: Take, *, batch: int, depth: int, width: int | 
         if level + 1 < depth:
             take((torch.arange(batch, device=parent.device)[:, None] * n + parent).flatten())
         parent, choice, log_probability = parent.cpu(), choice.cpu(), kept.values.cpu()
-        paths = torch.cat([paths.gather(1, parent[:, :, None].expand(-1, -1, level)), choice[:, :, None]], dim=2)
+        paths = torch.cat(
+            [paths.gather(1, parent[:, :, None].expand(-1, -1, level)), choice[:, :, None]], dim=2
+        )
     return paths, log_probability

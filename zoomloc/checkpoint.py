@@ -52,7 +52,9 @@ def load_published(path: Path, config: ModelConfig) -> ZoomModel:
     except Exception as error:  # torch.load raises many kinds for a file that is not a checkpoint
         raise CheckpointError(f"checkpoint {path} cannot be read ({type(error).__name__})") from None
     if not isinstance(state, dict) or "model_state_dict" not in state:
-        raise CheckpointError(f"checkpoint {path} has no 'model_state_dict'; is it one of the published model?")
+        raise CheckpointError(
+            f"checkpoint {path} has no 'model_state_dict'; is it one of the published model?"
+        )
     return _fill(config, state["model_state_dict"], where=path)
 
 
@@ -63,6 +65,8 @@ def _fill(config: ModelConfig, state: dict[str, Tensor], *, where: Path) -> Zoom
     own = model.state_dict()
     wrong = sorted(set(own) ^ set(renamed)) or [k for k in own if own[k].shape != renamed[k].shape]
     if wrong:
-        raise CheckpointError(f"checkpoint {where} does not fit its configuration: {wrong[0]} (and {len(wrong) - 1} more)")
+        raise CheckpointError(
+            f"checkpoint {where} does not fit its configuration: {wrong[0]} (and {len(wrong) - 1} more)"
+        )
     model.load_state_dict(renamed)
     return model.eval()

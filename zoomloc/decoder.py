@@ -26,7 +26,9 @@ class ZoomDecoder(nn.Module):
 
     def forward(self, photo: Tensor, views: Tensor, actions: Tensor) -> Tensor:
         """Teacher forcing. photo (B, C), views (B, L, C), actions (B, L) -> logits (B, L, children)."""
-        pairs = torch.stack([views, self.action_embed(actions)], dim=2).flatten(1, 2)  # view 0, action 0, view 1, …
+        pairs = torch.stack([views, self.action_embed(actions)], dim=2).flatten(
+            1, 2
+        )  # view 0, action 0, view 1, …
         tokens = torch.cat([photo[:, None], pairs], dim=1)  # (B, 1 + 2 L, C)
         return self._logits(tokens[:, :-1], None)[:, 1::2]  # the last action is never looked at
 

@@ -1,8 +1,9 @@
 """The image encoder shared by street photos and overhead views: a DINOv2 vision transformer."""
 
-import re
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from zoomloc.config import ModelConfig
@@ -36,10 +37,19 @@ class Encoder(nn.Module):
                 image_size=config.table_px,
             )
         )
+        # For masked pre-training only; left trainable, it would wait in vain for a gradient.
+        self.backbone.embeddings.mask_token.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, h, w) normalised images -> (N, width) features; h and w are multiples of the patch side."""
         return self.backbone(pixel_values=images).last_hidden_state[:, 0]
+
+
+def shrink(pixels: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
+    """A photo of any shape, (h, w, 3) uint8 -> (px, 2 px, 3): two squares side by side, each one encoder input."""
+    return np.asarray(
+        Image.fromarray(pixels).resize((2 * px, px), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    )
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -53,7 +63,7 @@ def normalise(pixels: Tensor) -> Tensor:
 def to_published(key: str) -> str:
     """A parameter's name in checkpoints, from its name in the running model."""
     for published, current in _RENAMED:
-        key = re.sub(rf"\b{re.escape(current)}\b", published, key) if key.startswith("encoder.") else key
+        key = key.replace(current, published) if key.startswith("encoder.") else key
     return key
 
 

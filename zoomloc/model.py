@@ -22,22 +22,22 @@ class ZoomModel(nn.Module):
             n_children=config.branch**2,
         )
 
-    def encode_photos(self, halves: Tensor) -> Tensor:
-        """(B, 2, px, px, 3) uint8, a photo's left and right half -> (B, C), the mean of their features."""
-        features = self.encoder(normalise(halves).flatten(0, 1))
-        return features.unflatten(0, (-1, 2)).mean(dim=1)
+    def encode_photos(self, photos: Tensor) -> Tensor:
+        """(B, px, 2 px, 3) uint8 -> (B, C), the mean of the features of the left and the right half."""
+        halves = photos.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)  # (2 B, px, px, 3)
+        return self.encoder(normalise(halves)).unflatten(0, (-1, 2)).mean(dim=1)
 
     def encode_views(self, views: Tensor) -> Tensor:
         """(N, px, px, 3) uint8 -> (N, C)."""
         return self.encoder(normalise(views))
 
-    def forward(self, halves: Tensor, views: Tensor, view_index: Tensor, actions: Tensor) -> Tensor:
+    def forward(self, photos: Tensor, views: Tensor, view_index: Tensor, actions: Tensor) -> Tensor:
         """Teacher forcing over a batch whose photos share views.
 
-        halves (B, 2, px, px, 3) uint8; views (N, px, px, 3) uint8, each distinct one once; view_index (B, L), which
+        photos (B, px, 2 px, 3) uint8; views (N, px, px, 3) uint8, each distinct one once; view_index (B, L), which
         of them each photo sees at each level; actions (B, L). Returns logits (B, L, children).
         """
-        return self.decoder(self.encode_photos(halves), self.encode_views(views)[view_index], actions)
+        return self.decoder(self.encode_photos(photos), self.encode_views(views)[view_index], actions)
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -45,5 +45,7 @@ def n_parameters(model: nn.Module) -> int:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """"auto" takes a GPU where there is one."""
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+    """ "auto" takes a GPU where there is one."""
+    return torch.device(
+        "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
+    )

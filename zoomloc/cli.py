@@ -1,0 +1,174 @@
+"""The `zoomloc` command. The one place that knows every room of the house, and opens each only when asked to."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoomloc.errors import PhotoError, ZoomlocError
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer(
+    help="Says where a street photo was taken, on your own overhead imagery, by zooming in.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+prep = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
+app.add_typer(prep, name="prep")
+
+EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class SearchName(StrEnum):
+    """How the tree of cells is searched."""
+
+    greedy = "greedy"
+    beam = "beam"
+    posterior = "posterior"
+
+
+Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="Training configuration (TOML).")], device: Device = "auto"
+) -> None:
+    """Train a model; run the same command again to continue a run that was stopped."""
+    from zoomloc.config import load_train_config
+    from zoomloc.train import train as run
+
+    typer.echo(f"checkpoint: {run(load_train_config(config), device=device)}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="Folder with manifest.parquet and region.json.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    search: Annotated[list[SearchName], typer.Option(help="Repeat for several.")] = list(SearchName),  # noqa: B006
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many photos.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a checkpoint on the photos of a dataset, beside chance."""
+    from rich.console import Console
+
+    from zoomloc.evaluate import evaluate as run
+    from zoomloc.evaluate import table
+    from zoomloc.files import atomic
+    from zoomloc.localizer import Localizer
+
+    localizer = Localizer.from_pretrained(checkpoint, device=device)
+    report = run(localizer, data, split=split, searches=[name.value for name in search], limit=limit)
+    Console(width=None if sys.stdout.isatty() else 140).print(table(report))
+    if out:
+        with atomic(out) as draft:
+            draft.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+
+
+@app.command()
+def locate(
+    photos: Annotated[list[Path], typer.Argument(help="Street photos.")],
+    region: Annotated[Path, typer.Option(help="Region file (JSON).")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
+    search: Annotated[SearchName, typer.Option(help="How to search the tree.")] = SearchName.posterior,
+    top: Annotated[int, typer.Option(min=1, help="Places to list.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Write results here (.geojson or .json).")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw a panel here (.png), or into this folder.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Say where photos were taken."""
+    from zoomloc import figure as figures
+    from zoomloc import outputs
+    from zoomloc.localizer import Localizer
+    from zoomloc.photo import load
+    from zoomloc.region import Region
+
+    if out:
+        outputs.check_suffix(out)
+    place = Region.load(region)
+    localizer = Localizer.from_pretrained(checkpoint, device=device)
+    index = localizer.index(place)  # refuses a region that does not fit before any photo is read
+    found: list[Prediction] = []
+    failures: list[tuple[str, str]] = []
+    for path in photos:
+        try:
+            photo = load(path)
+        except PhotoError as error:
+            typer.echo(f"zoomloc: {error}", err=True)
+            failures.append((str(path), str(error)))
+            continue
+        found += localizer.locate([photo.pixels], place, names=[str(path)], how=search.value, top_k=top)
+        typer.echo(_describe(found[-1], outputs.error_m(photo, found[-1])))
+        if figure:
+            target = (
+                figure
+                if figure.suffix.lower() == ".png" and len(photos) == 1
+                else figure / f"{path.stem}.png"
+            )
+            figures.panel(photo, found[-1], region=place, pyramid=index.pyramid, path=target)
+    if out:
+        outputs.write(found, out, failures=failures)
+    if failures:
+        raise typer.Exit(EXIT_SOME_FAILED if found else EXIT_BAD_INPUT)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the map and the panels.")] = Path("demo-output"),
+    device: Device = "auto",
+) -> None:
+    """Locate 24 photos of the simulated city that comes with the package; works offline."""
+    from zoomloc.demo import run
+
+    run(out, device=device)
+
+
+@prep.command()
+def city(
+    out: Annotated[Path, typer.Option(help="Folder to write the dataset to.")],
+    seed: Annotated[int, typer.Option(help="Another seed, another city.")] = 7,
+    photos: Annotated[int, typer.Option(min=1, help="Street photos of all splits together.")] = 16_000,
+) -> None:
+    """Simulate a city: overhead imagery, street photos, manifest. Run again to continue after a stop."""
+    from data_prep.cities import make_city
+
+    make_city(out, seed=seed, n_photos=photos)
+
+
+def _describe(prediction: "Prediction", error_m: float | None) -> str:
+    """A photo's answer for the terminal."""
+    error = "" if error_m is None else f", {error_m:.0f} m from its EXIF position"
+    lines = [
+        f"{prediction.photo}: {prediction.lat:.6f}, {prediction.lon:.6f} (probability of its cell "
+        f"{prediction.probability:.1%}, half of it within {prediction.radius_50_m:.0f} m{error})",
+        "  zoom path " + " > ".join(str(child) for child in prediction.path),
+    ]
+    lines += [
+        f"  {rank}. {place.lat:.6f}, {place.lon:.6f}  {place.probability:6.1%}"
+        for rank, place in enumerate(prediction.places, start=1)
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one line on stderr and a non-zero exit."""
+    try:
+        app()
+    except (ZoomlocError, TilesError) as error:
+        sys.exit(_fail(str(error), EXIT_BAD_INPUT))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", EXIT_INTERRUPTED))
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"zoomloc: {message}", err=True)
+    return code

@@ -1,0 +1,112 @@
+"""Photos of a manifest as training and evaluation want them: shrunk pixels and positions in the region's CRS."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from zoomloc import manifest, photo
+from zoomloc.encoder import shrink
+from zoomloc.errors import ManifestError
+from zoomloc.grid import Grid
+from zoomloc.progress import progress
+
+
+@dataclass(frozen=True)
+class Batch:
+    """photos: (B, px, 2 px, 3) uint8. xy: (B, 2) float64, metres in the region's CRS."""
+
+    photos: Tensor
+    xy: Tensor
+
+
+class PhotoDataset(torch.utils.data.Dataset[Batch]):
+    """The photos of one split that lie in the grid. Indexing with a list gives a Batch.
+
+    cache: decode every photo once, now, and keep it in memory (6 px² bytes a photo).
+    """
+
+    def __init__(self, folder: Path, split: str, grid: Grid, *, px: int, cache: bool = False) -> None:
+        rows = manifest.read(folder / "manifest.parquet", split)
+        xy = np.array([grid.project(p.y, p.x) for p in rows.geometry])
+        inside = _inside(grid, xy)
+        if not inside.any():
+            raise ManifestError(
+                f"{folder / 'manifest.parquet'}: no {split} photo lies in the region; "
+                f"check region.json beside it, and that points are (lon, lat)"
+            )
+        self.n_outside = int((~inside).sum())
+        self.paths = [folder / name for name in rows.photo[inside]]
+        self.xy = torch.from_numpy(xy[inside])
+        self.lat_lon = np.stack([rows.geometry.y[inside], rows.geometry.x[inside]], axis=1)
+        self.px = px
+        self._cached: Tensor | None = self._decode_all(split) if cache else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        if self._cached is not None:
+            return Batch(self._cached[indices], self.xy[indices])
+        pixels = np.stack([self._decode(i) for i in indices])
+        return Batch(torch.from_numpy(pixels), self.xy[indices])
+
+    def _decode(self, index: int) -> NDArray[np.uint8]:
+        return shrink(photo.load(self.paths[index]).pixels, self.px)
+
+    def _decode_all(self, split: str) -> Tensor:
+        out = torch.empty(len(self), self.px, 2 * self.px, 3, dtype=torch.uint8)
+        with ThreadPoolExecutor() as pool:
+            for i, pixels in enumerate(
+                progress(pool.map(self._decode, range(len(self))), f"reading {split} photos", len(self))
+            ):
+                out[i] = torch.from_numpy(pixels.copy())
+        return out
+
+
+def _inside(grid: Grid, xy: NDArray[np.float64]) -> NDArray[np.bool_]:
+    offset = np.stack([xy[:, 0] - grid.north_west[0], grid.north_west[1] - xy[:, 1]])
+    return np.asarray(((offset >= 0) & (offset <= grid.size_m)).all(axis=0))
+
+
+class StepBatches(Sampler[list[int]]):
+    """The photos of every training step from `start` on: epochs of seeded shuffles, cut into batches.
+
+    What a step sees depends on the seed and the step alone, so a run that was stopped continues as if it had not
+    been. Of each batch this process gets every `world`-th photo from `rank` on.
+    """
+
+    def __init__(
+        self, n: int, *, batch_size: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, order = -1, torch.empty(0)
+        for step in range(self.start, self.stop):
+            batch = []
+            for place in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if place // self.n != epoch:
+                    epoch = place // self.n
+                    order = torch.randperm(self.n, generator=seeded(self.seed, epoch))
+                batch.append(int(order[place % self.n]))
+            yield batch[self.rank :: self.world]
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A random generator that depends on these numbers alone."""
+    state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)

@@ -1,0 +1,60 @@
+"""What the decoder should answer: the path to a photo's position, hard or blurred, on a grid that may be moved."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoomloc.grid import Grid
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Teacher-forcing labels of B photos over L levels.
+
+    cells: (B, L, 2) row and column of the cell looked at, at each level. actions: (B, L) the child that holds the
+    position. targets: (B, L, branch²) the same as a distribution. inside: (B,) whether the grid holds the position.
+    """
+
+    cells: Tensor
+    actions: Tensor
+    targets: Tensor
+    inside: Tensor
+
+
+def make_labels(
+    grid: Grid, xy: Tensor, *, shift_m: tuple[float, float] = (0.0, 0.0), sigma_m: float = 0.0
+) -> Labels:
+    """Labels for positions xy (B, 2), float64, in the grid's CRS, with the grid moved by shift_m (east, north).
+
+    sigma_m > 0 blurs a position by a Gaussian of this standard deviation: a child's target is the share of it that
+    falls on the child, among the children of the cell that holds the position.
+    """
+    west, north = grid.north_west[0] + shift_m[0], grid.north_west[1] + shift_m[1]
+    offset = torch.stack([north - xy[:, 1], xy[:, 0] - west], dim=1)  # (B, 2) metres south and east
+    leaves = (offset / grid.leaf_m).floor().long()  # row, column
+    side = grid.branch**grid.depth
+    inside = ((leaves >= 0) & (leaves < side)).all(dim=1)
+    leaves = leaves.clamp(0, side - 1)
+    cells, actions, targets = [], [], []
+    for level in range(grid.depth):
+        cell = leaves // grid.branch ** (grid.depth - level)
+        child = leaves // grid.branch ** (grid.depth - level - 1) % grid.branch
+        cells.append(cell)
+        actions.append(child[:, 0] * grid.branch + child[:, 1])
+        corner = offset - cell * grid.side_m(level)  # of the position within its cell
+        targets.append(_soft_target(corner, child, grid.side_m(level + 1), grid.branch, sigma_m))
+    return Labels(torch.stack(cells, 1), torch.stack(actions, 1), torch.stack(targets, 1), inside)
+
+
+def _soft_target(corner: Tensor, child: Tensor, child_m: float, branch: int, sigma_m: float) -> Tensor:
+    """(B, branch²) shares of the children; corner (B, 2) in metres, child (B, 2) the true row and column."""
+    if sigma_m == 0:
+        hit = torch.nn.functional.one_hot(child, branch).float()  # (B, 2, branch)
+    else:
+        edges = torch.arange(branch + 1, dtype=corner.dtype) * child_m
+        reached = torch.erf((edges - corner[:, :, None]) / (sigma_m * math.sqrt(2)))  # (B, 2, branch + 1)
+        hit = reached.diff(dim=-1).float()
+    target = (hit[:, 0, :, None] * hit[:, 1, None, :]).flatten(1)
+    return target / target.sum(dim=1, keepdim=True)

@@ -1,0 +1,297 @@
+"""Training: teacher forcing of the zoom decisions, resumable to the step, on one process or several."""
+
+import json
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from zoomloc import checkpoint, manifest
+from zoomloc.augment import augment
+from zoomloc.config import TrainConfig
+from zoomloc.dataset import Batch, PhotoDataset, StepBatches, seeded
+from zoomloc.errors import ConfigError
+from zoomloc.evaluate import evaluate
+from zoomloc.labels import Labels, make_labels
+from zoomloc.localizer import Localizer
+from zoomloc.model import ZoomModel, n_parameters, pick_device
+from zoomloc.progress import bar
+from zoomloc.region import Region
+from zoomloc.views import ViewBank
+
+# Enough for a curve to watch; `zoomloc evaluate` measures on all.
+VALIDATION_PHOTOS = 256
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that `torchrun` started; (0, 1) where it did not."""
+
+    rank: int
+    world: int
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+def train(config: TrainConfig, *, device: str = "auto") -> Path:
+    """Run a configuration to its last step, continuing where an earlier run of it stopped.
+
+    Writes config.out/checkpoint (the model), state.pt (what resuming needs) and TensorBoard logs. Returns the
+    checkpoint's folder. Raises ConfigError, RegionError, ManifestError or tiles.TilesError for bad input.
+    """
+    processes = _join()
+    place = pick_device(device)
+    if place.type == "cuda" and processes.world > 1:
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    try:
+        return _train(config, processes, place)
+    finally:
+        if processes.world > 1:
+            dist.destroy_process_group()
+
+
+def _train(config: TrainConfig, processes: Processes, device: torch.device) -> Path:
+    region = Region.load(config.data / "region.json")
+    _check_fits(config, region, processes)
+    data = PhotoDataset(
+        config.data, "train", region.grid, px=config.model.photo_px, cache=config.cache_photos
+    )
+    bank = ViewBank(region.open(), region.grid, px=config.model.view_px, margin_m=config.grid_jitter_m)
+    torch.manual_seed(config.seed)
+    trainer = _Trainer(config, ZoomModel(config.model).to(device), bank, processes, device)
+    first = trainer.resume()
+    monitor = _Monitor(trainer, region, enabled=processes.leads)
+    saved = time.monotonic()
+    for step, batch in enumerate(monitor.track(_loader(data, config, first, processes), first), start=first):
+        monitor.log(step, trainer.step(batch, step))
+        if processes.leads and time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            trainer.save(step + 1)
+            saved = time.monotonic()
+    if processes.leads:
+        trainer.save(config.steps)
+    monitor.close()
+    return trainer.checkpoint
+
+
+def _loader(data: PhotoDataset, config: TrainConfig, first: int, processes: Processes) -> DataLoader[Batch]:
+    """The batches of the steps still to do."""
+    batches = StepBatches(
+        len(data),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start=first,
+        stop=config.steps,
+        rank=processes.rank,
+        world=processes.world,
+    )
+    workers = 0 if config.cache_photos else config.workers
+    return DataLoader(data, batch_sampler=batches, num_workers=workers, collate_fn=_as_is)
+
+
+class _Trainer:
+    """A model under training: its steps, and the files that hold it between them."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: ZoomModel,
+        bank: ViewBank,
+        processes: Processes,
+        device: torch.device,
+    ) -> None:
+        self.config, self.model, self.bank = config, model, bank
+        self.processes, self.device = processes, device
+        self.optimizer = _optimizer(model, config)
+        self.checkpoint = config.out / "checkpoint"
+        self._runner: nn.Module = DistributedDataParallel(model) if processes.world > 1 else model
+        self._state = config.out / "state.pt"
+
+    def step(self, batch: Batch, step: int) -> float:
+        """One optimizer step; returns this process's loss."""
+        config = self.config
+        shift_m = _random_shift(config, step)
+        labels = make_labels(self.bank.grid, batch.xy, shift_m=shift_m, sigma_m=config.label_sigma_m)
+        views, view_index = _distinct_views(self.bank, labels, shift_m)
+        photos = batch.photos.to(self.device)
+        if config.augment:
+            photos = augment(photos, seeded(config.seed, 1, step, self.processes.rank))
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self._runner(
+                photos, views.to(self.device), view_index.to(self.device), labels.actions.to(self.device)
+            )
+        loss = _loss(logits.float(), labels, config.label_smoothing)
+        self._update(loss, config.learning_rate * _schedule(step, config))
+        return float(loss.detach())
+
+    def _update(self, loss: Tensor, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+
+    def resume(self) -> int:
+        """Load the run's state if there is one; returns the step to begin with."""
+        if not self._state.exists():
+            return 0
+        state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        if state["config"] != self._settings():
+            raise ConfigError(
+                f"{self.config.out} holds a run of another configuration; choose another `out`, or delete it"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint people use and the state that resuming at `step` needs."""
+        checkpoint.save(self.model, self.checkpoint)
+        state = {
+            "config": self._settings(),
+            "step": step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        temporary = self._state.with_suffix(".part")
+        torch.save(state, temporary)
+        temporary.replace(self._state)
+
+    def _settings(self) -> str:
+        """What must not change between the parts of a run."""
+        free = {"data", "out", "workers", "cache_photos", "checkpoint_minutes", "validate_every"}
+        return json.dumps(self.config.model_dump(mode="json", exclude=free), sort_keys=True)
+
+
+class _Monitor:
+    """What a person sees of a run: a progress bar, TensorBoard scalars, the accuracy on validation photos."""
+
+    def __init__(self, trainer: _Trainer, region: Region, *, enabled: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # here: slow to import
+
+        self._trainer, self._region, self._losses = trainer, region, deque[float](maxlen=50)
+        self._writer = SummaryWriter(str(trainer.config.out / "log")) if enabled else None
+
+    def track(self, loader: DataLoader[Batch], first: int) -> Iterator[Batch]:
+        """Pass the batches through, drawing a progress bar."""
+        if self._writer is None:
+            yield from loader
+            return
+        millions = n_parameters(self._trainer.model) / 1e6
+        with bar("loss {task.fields[loss]:.3f}") as display:
+            task = display.add_task(
+                f"training {millions:.1f} M parameters",
+                total=len(loader) + first,
+                completed=first,
+                loss=math.nan,
+            )
+            for batch in loader:
+                yield batch
+                display.update(task, advance=1, loss=sum(self._losses) / len(self._losses))
+
+    def log(self, step: int, loss: float) -> None:
+        self._losses.append(loss)
+        if self._writer and (step + 1) % 50 == 0:
+            self._writer.add_scalar("loss/train", sum(self._losses) / len(self._losses), step)
+            self._writer.add_scalar("learning_rate", self._trainer.optimizer.param_groups[0]["lr"], step)
+        if self._writer and (step + 1) % self._trainer.config.validate_every == 0:
+            self._validate(step)
+
+    def _validate(self, step: int) -> None:
+        """Greedy zooming on the first validation photos, where the dataset has any."""
+        data = self._trainer.config.data
+        if self._writer is None or not (manifest.read(data / "manifest.parquet").split == "val").any():
+            return
+        localizer = Localizer(self._trainer.model)
+        metrics = evaluate(localizer, data, split="val", searches=["greedy"], limit=VALIDATION_PHOTOS)
+        self._trainer.model.train()
+        for radius, recall in metrics.metrics["greedy"].recall.items():
+            self._writer.add_scalar(f"validation/recall_{radius}_m", recall, step)
+        self._writer.add_scalar("validation/median_m", metrics.metrics["greedy"].median_m, step)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+
+
+def _loss(logits: Tensor, labels: Labels, smoothing: float) -> Tensor:
+    """Cross-entropy with the smoothed targets, the mean over levels and over photos that lie on the grid."""
+    targets = labels.targets.to(logits.device)
+    targets = targets * (1 - smoothing) + smoothing / targets.shape[-1]
+    each = -(targets * F.log_softmax(logits, dim=-1)).sum(-1).mean(-1)  # (B,)
+    weight = labels.inside.to(each)
+    return (each * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _distinct_views(bank: ViewBank, labels: Labels, shift_m: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """The views a batch looks at, each once: (N, px, px, 3), and which of them at (B, L)."""
+    views, index, known = [], [], 0
+    for level in range(labels.cells.shape[1]):
+        cells, inverse = labels.cells[:, level].unique(dim=0, return_inverse=True)
+        views.append(bank.cut(level, [(int(row), int(col)) for row, col in cells], shift_m))
+        index.append(inverse + known)
+        known += len(cells)
+    return torch.cat(views), torch.stack(index, dim=1)
+
+
+def _random_shift(config: TrainConfig, step: int) -> tuple[float, float]:
+    """How far this step's grid is moved, the same for all processes."""
+    if config.grid_jitter_m == 0:
+        return 0.0, 0.0
+    east, north = (torch.rand(2, generator=seeded(config.seed, 2, step)) * 2 - 1).tolist()
+    return east * config.grid_jitter_m, north * config.grid_jitter_m
+
+
+def _schedule(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then a cosine down to zero at the last step."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW; only matrices are decayed, not norms, biases, tokens and tables."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim in (2, 4)]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim not in (2, 4)]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+
+
+def _join() -> Processes:
+    """Meet the other processes if `torchrun` started several."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return Processes(int(os.environ.get("RANK", "0")), world)
+
+
+def _check_fits(config: TrainConfig, region: Region, processes: Processes) -> None:
+    model = config.model
+    if (model.branch, model.depth) != (region.branch, region.depth):
+        raise ConfigError(
+            f"the model zooms {model.depth} times by {model.branch}, but region '{region.name}' has depth "
+            f"{region.depth} and branch {region.branch}; change `depth` in [model] or in region.json"
+        )
+    if config.batch_size % processes.world:
+        raise ConfigError(f"batch_size {config.batch_size} does not divide by {processes.world} processes")
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
