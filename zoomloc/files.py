@@ -12,8 +12,8 @@ from zoomloc.errors import OutputError
 def atomic(path: str | Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to: it becomes `path` when the block ends well, else it is gone.
 
-    Makes the folder if need be. Only write inside the block: an OSError there is taken for a failure to write and
-    becomes an OutputError, one line.
+    Makes the folder if need be. Only write inside the block: an OSError there is taken for a failure to write
+    and becomes an OutputError, one line.
     """
     path = Path(path)
     draft = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")  # same suffix: writers choose by it

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pyproj import Geod
+
 from zoomloc.errors import OutputError
 from zoomloc.files import atomic
+from zoomloc.photo import Photo
 from zoomloc.prediction import Place, Prediction
 
 DEGREE_DIGITS = 7  # a centimetre
@@ -51,6 +54,13 @@ def plain(predictions: Sequence[Prediction], failures: Sequence[tuple[str, str]]
         "predictions": [_position(p) | _facts(p) for p in predictions],
         "failures": [{"photo": photo, "error": reason} for photo, reason in failures],
     }
+
+
+def error_m(photo: Photo, prediction: Prediction) -> float | None:
+    """Metres on the ground from the answer to the photo's EXIF position, None where that is unknown."""
+    if photo.lat is None or photo.lon is None:
+        return None
+    return Geod(ellps="WGS84").inv(photo.lon, photo.lat, prediction.lon, prediction.lat)[2]
 
 
 FORMATS: dict[str, Callable[..., dict[str, Any]]] = {".geojson": geojson, ".json": plain}

@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from zoomloc import outputs
 from zoomloc.errors import OutputError
+from zoomloc.photo import Photo
 from zoomloc.prediction import Place, Prediction
 
 BEST = Place(lat=46.31, lon=7.98, probability=0.42, path=(5, 10, 3))
@@ -116,3 +118,9 @@ def test_a_failure_while_writing_keeps_the_old_file(tmp_path):
         outputs.write([replace(FOUND, photo=object())], tmp_path / "a.json")
     assert (tmp_path / "a.json").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_error_in_metres():
+    photo = Photo(Path("a.jpg"), np.zeros((1, 1, 3), np.uint8), lat=46.3123456789, lon=7.99)
+    assert outputs.error_m(photo, FOUND) == pytest.approx(770.5, abs=1)  # 0.01° of longitude at 46.3° north
+    assert outputs.error_m(replace(photo, lat=None, lon=None), FOUND) is None
