@@ -1,0 +1,96 @@
+"""Cameras: where rays start and go, and what becomes of the light that comes back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from data_prep.cities.look import Look
+from data_prep.cities.shade import radiance
+from data_prep.cities.world import World
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A pinhole camera in local metres; the azimuth is clockwise from grid north."""
+
+    x: float
+    y: float
+    z: float
+    azimuth_deg: float
+    pitch_deg: float = 0.0  # up is positive
+    roll_deg: float = 0.0  # clockwise is positive
+    fov_deg: float = 75.0  # horizontal
+
+    def axes(self) -> Floats:
+        """Rows: right, down and forward."""
+        a, p, r = np.radians([self.azimuth_deg, self.pitch_deg, self.roll_deg])
+        forward = np.array([np.sin(a) * np.cos(p), np.cos(a) * np.cos(p), np.sin(p)])
+        level = np.array([np.cos(a), -np.sin(a), 0.0])
+        down = np.cross(forward, level)
+        right = level * np.cos(r) + down * np.sin(r)
+        return np.stack([right, np.cross(forward, right), forward]).astype(np.float32)
+
+    def rays(self, width: int, height: int, jitter: Floats | None = None) -> Floats:
+        """Unit directions `(height * width, 3)`, row-major from the top left; `jitter` (2, h, w) in pixels."""
+        per_px = 2 * np.tan(np.radians(self.fov_deg) / 2) / width
+        right = (np.arange(width, dtype=np.float32) + 0.5 - width / 2)[None, :]
+        down = (np.arange(height, dtype=np.float32) + 0.5 - height / 2)[:, None]
+        plane = np.empty((height, width, 3), np.float32)
+        plane[..., 0], plane[..., 1], plane[..., 2] = right * per_px, down * per_px, 1.0
+        if jitter is not None:
+            plane[..., 0] += jitter[0] * per_px
+            plane[..., 1] += jitter[1] * per_px
+        d = plane.reshape(-1, 3) @ self.axes()
+        d /= np.sqrt(np.einsum("ij,ij->i", d, d))[:, None]
+        return np.ascontiguousarray(d, np.float32)
+
+    def project(self, point: tuple[float, float, float], width: int, height: int) -> tuple[float, float]:
+        """Column and row (pixel centres at .5) at which a point of the town appears."""
+        right, down, forward = self.axes() @ (np.array(point) - (self.x, self.y, self.z))
+        per_px = 2 * np.tan(np.radians(self.fov_deg) / 2) / width
+        return float(right / forward / per_px + width / 2), float(down / forward / per_px + height / 2)
+
+
+def take(
+    world: World, pose: Pose, look: Look, *, width: int, height: int, moment: int, rng: np.random.Generator
+) -> Image.Image:
+    """One photo as its camera would hand it over, before JPEG."""
+    jitter = rng.random((2, height, width), np.float32) - 0.5
+    directions = pose.rays(width, height, jitter)
+    origins = np.broadcast_to(np.array([pose.x, pose.y, pose.z], np.float32), directions.shape)
+    light = radiance(
+        world,
+        np.ascontiguousarray(origins),
+        directions,
+        look,
+        moment=moment,
+        pixel_rad=np.radians(pose.fov_deg) / width,
+    )
+    return develop(light.reshape(3, height, width), look, rng)
+
+
+def develop(light: Floats, look: Look, rng: np.random.Generator) -> Image.Image:
+    """Expose, balance, darken the corners, blur and add noise: linear light `(3, h, w)` to 8-bit sRGB."""
+    _, h, w = light.shape
+    meter = float(np.median(light[1])) * 0.6 + float(light[1].mean()) * 0.4
+    gain = 0.36 / max(meter, 0.02) * 2.0**look.exposure
+    y, x = np.linspace(-h / w, h / w, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)
+    light = light * (look.balance[:, :, None] * (gain * (1 - look.vignette * (x * x + y * y))))
+    tone = film(light)
+    picture = Image.fromarray(np.ascontiguousarray((tone.transpose(1, 2, 0) * 255)).astype(np.uint8))
+    if look.blur_px:
+        picture = picture.filter(ImageFilter.GaussianBlur(look.blur_px))
+    if not look.noise:
+        return picture
+    grain = rng.standard_normal((h, w), np.float32) * (look.noise * 255)
+    noisy = np.asarray(picture, np.float32) + grain[..., None] * np.array([1.0, 0.9, 1.15], np.float32)
+    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+def film(light: Floats) -> Floats:
+    """A shoulder for the highlights, then the sRGB gamma."""
+    return np.asarray((1 - np.exp(-1.15 * np.maximum(light, 0))) ** (1 / 2.2), np.float32)

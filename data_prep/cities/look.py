@@ -1,0 +1,102 @@
+"""The light and the lens of one picture: sun, sky, season, haze, exposure, blur."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+LATITUDE_DEG = 51.4
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours are linear light, `(3, 1)` so that they broadcast over pixels."""
+
+    to_sun: Floats  # (3,)
+    sun: Floats  # (3, 1), zero under an overcast sky
+    sky: Floats  # zenith
+    horizon: Floats
+    clouds: float  # 0 clear .. 1 closed
+    cloud_shift: tuple[float, float]
+    haze_per_m: float
+    autumn: float  # 0 summer green .. 1 full colour
+    bare: float  # how pale the grass is
+    exposure: float  # stops from the automatic one
+    balance: Floats
+    vignette: float
+    blur_px: float
+    noise: float
+    quality: int  # JPEG
+    captured_at: datetime
+
+
+def _column(*rgb: float) -> Floats:
+    return np.array(rgb, np.float32)[:, None]
+
+
+def sun_direction(day: float, hour: float) -> Floats:
+    """Unit vector to the sun (east, north, up) on a day of the year at a solar hour."""
+    tilt = np.radians(-23.44) * np.cos(2 * np.pi * (day + 10) / 365)
+    angle, lat = np.radians(15 * (hour - 12)), np.radians(LATITUDE_DEG)
+    east = -np.cos(tilt) * np.sin(angle)
+    north = np.cos(lat) * np.sin(tilt) - np.sin(lat) * np.cos(tilt) * np.cos(angle)
+    up = np.sin(lat) * np.sin(tilt) + np.cos(lat) * np.cos(tilt) * np.cos(angle)
+    return np.array([east, north, up], np.float32)
+
+
+def street_look(rng: np.random.Generator) -> Look:
+    """A spring or autumn day of some weather."""
+    autumn = rng.random() < 0.6
+    day = float(rng.uniform(255, 305) if autumn else rng.uniform(85, 135))
+    hour = float(rng.uniform(8.6, 16.4))
+    to_sun = sun_direction(day, hour)
+    cover = float(rng.beta(0.8, 0.8))
+    low = float(np.clip(1 - to_sun[2] / 0.6, 0, 1))
+    strength = 0.0 if cover > 0.62 else 2.6 * (1 - 0.7 * cover) * (0.5 + 0.5 * float(to_sun[2]))
+    grey = cover**1.5
+    sky = _column(0.20, 0.38, 0.78) * (1 - grey) + _column(0.62, 0.66, 0.72) * grey
+    horizon = _column(0.78, 0.86, 0.97) * (1 - grey) + _column(0.80, 0.83, 0.87) * grey
+    warm = rng.normal(0, 0.045)
+    return Look(
+        to_sun=to_sun,
+        sun=_column(1.0, 0.93 - 0.10 * low, 0.82 - 0.24 * low) * strength,
+        sky=sky,
+        horizon=horizon + _column(0.08, 0.02, -0.06) * low * (1 - grey),
+        clouds=cover,
+        cloud_shift=(float(rng.uniform(0, 512)), float(rng.uniform(0, 512))),
+        haze_per_m=float(1 / rng.uniform(900, 4500)),
+        autumn=float(rng.uniform(0.15, 0.95)) if autumn else 0.0,
+        bare=float(rng.uniform(0.0, 0.35)),
+        exposure=float(rng.normal(0, 0.22)),
+        balance=_column(1 + warm, 1 + rng.normal(0, 0.012), 1 - warm),
+        vignette=float(rng.uniform(0.05, 0.32)),
+        blur_px=float(rng.uniform(0.35, 0.75) if rng.random() < 0.85 else rng.uniform(0.75, 1.3)),
+        noise=float(rng.uniform(0.004, 0.018)),
+        quality=int(rng.integers(78, 93)),
+        captured_at=datetime(2024, 1, 1, tzinfo=UTC)
+        + timedelta(seconds=round((day - 1) * 86400 + hour * 3600)),
+    )
+
+
+def overhead_look(rng: np.random.Generator) -> Look:
+    """A clear summer noon of another year."""
+    return Look(
+        to_sun=sun_direction(float(rng.uniform(170, 200)), float(rng.uniform(10.2, 11.2))),
+        sun=_column(1.0, 0.95, 0.86) * 2.3,
+        sky=_column(0.34, 0.46, 0.68),
+        horizon=_column(0.7, 0.75, 0.8),
+        clouds=0.0,
+        cloud_shift=(0.0, 0.0),
+        haze_per_m=0.0,
+        autumn=0.0,
+        bare=0.12,
+        exposure=0.0,
+        balance=_column(1.0, 1.0, 0.97),
+        vignette=0.0,
+        blur_px=0.0,
+        noise=0.0,
+        quality=76,
+        captured_at=datetime(2021, 7, 2, 10, 30, tzinfo=UTC),
+    )

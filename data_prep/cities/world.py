@@ -1,0 +1,398 @@
+"""A built town: everything that stands on the plan, ready to be cast at."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+from numpy.typing import NDArray
+from shapely import Point, Polygon, box
+from shapely.ops import unary_union
+
+from data_prep.cities.buildings import TYPES, Palette, build, footprints
+from data_prep.cities.ground import GroundMap, make_ground
+from data_prep.cities.landmarks import LANDMARKS
+from data_prep.cities.mesh import Ground, Material, Mesh, Surfaces, rectangle
+from data_prep.cities.plan import Block, Plan, make_plan
+from data_prep.cities.plants import hedge, plant
+from data_prep.cities.traffic import add_traffic, along
+
+Floats = NDArray[np.float32]
+MOMENTS = 4  # sets of cars and people; the first is the one seen from above
+HORIZON_M = 9000.0
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What a set of rays met; rays into the sky are left out."""
+
+    ray: NDArray[np.intp]  # index of the ray
+    point: Floats  # (3, n)
+    normal: Floats  # (3, n), towards the eye
+    distance_m: Floats
+    facet: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class World:
+    plan: Plan
+    ground: GroundMap
+    surfaces: Surfaces
+    static: EmbreeScene
+    moments: tuple[EmbreeScene, ...]
+    starts: tuple[int, ...]  # first triangle of the static scene and of every moment
+
+    def cast(self, origins: Floats, directions: Floats, moment: int) -> Hits:
+        """First hits of rays `(n, 3)`, in the town as it was at one moment."""
+        found = self.static.run(origins, directions, output=1)
+        moved = self.moments[moment].run(origins, directions, dists=found["tfar"].copy(), output=1)
+        nearer = moved["primID"] >= 0
+        triangle = np.where(nearer, moved["primID"] + self.starts[moment + 1], found["primID"])
+        ray = np.flatnonzero(triangle >= 0)
+        t = np.where(nearer, moved["tfar"], found["tfar"])[ray]
+        normal = np.where(nearer[:, None], moved["Ng"], found["Ng"])[ray].T.copy()
+        normal /= np.sqrt((normal * normal).sum(0)) + 1e-12
+        d = directions[ray].T
+        normal *= -np.sign((normal * d).sum(0))
+        point = origins[ray].T + d * t
+        return Hits(ray, point, normal, t, self.surfaces.facet_of[triangle[ray]])
+
+    def shadowed(self, points: Floats, towards: Floats, moment: int) -> NDArray[np.bool_]:
+        """Whether something stands between `points` (n, 3) and the sun."""
+        rays = np.ascontiguousarray(np.broadcast_to(towards.astype(np.float32), points.shape))
+        dark = self.static.run(points, rays, query="OCCLUDED") == 0
+        low = np.flatnonzero(~dark & (points[:, 2] < 2.6))
+        dark[low] = self.moments[moment].run(points[low], rays[low], query="OCCLUDED") == 0
+        return dark
+
+
+def make_world(*, seed: int, size_m: float) -> World:
+    """Plan and build the town of a seed."""
+    plan = make_plan(seed=seed, size_m=size_m)
+    mesh = Mesh()
+    site = _Site(np.random.default_rng([seed, 2]), plan, mesh)
+    site.develop()
+    ground = make_ground(plan, site.areas, site.buildings)
+    return _assemble(plan, ground, mesh, seed)
+
+
+def _assemble(plan: Plan, ground: GroundMap, mesh: Mesh, seed: int) -> World:
+    starts = [0, mesh.flush()]
+    for moment in range(MOMENTS):
+        add_traffic(np.random.default_rng([seed, 3, moment]), mesh, plan)
+        starts.append(mesh.flush())
+    surfaces = mesh.arrays()
+    scenes = [_scene(surfaces.triangles[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return World(plan, ground, surfaces, scenes[0], tuple(scenes[1:]), tuple(starts[:-1]))
+
+
+def _scene(triangles: Floats) -> EmbreeScene:
+    scene = EmbreeScene()
+    far = np.full((1, 3, 3), -1e5, np.float32) + np.eye(3, dtype=np.float32)  # a scene may not be empty
+    TriangleMesh(scene, np.concatenate([triangles, far]))
+    up = np.array([[0, 0, 1]], np.float32)
+    scene.run(up * 1e4, up)  # builds the tree now, once, before workers share it
+    return scene
+
+
+class _Site:
+    """The building site: fills the plan's blocks one after the other."""
+
+    def __init__(self, rng: np.random.Generator, plan: Plan, mesh: Mesh) -> None:
+        self.rng, self.plan, self.mesh = rng, plan, mesh
+        self.areas: list[tuple[shapely.Geometry, Ground]] = []
+        self.buildings: list[tuple[Polygon, float]] = []
+        self.trees: list[tuple[float, float, int]] = []
+        numbers: Counter[str] = Counter()
+        self.palettes = []
+        for d in plan.districts:
+            kind = d.kind if d.kind in TYPES else "villas"
+            self.palettes.append(Palette.random(rng, kind, numbers[kind]))
+            numbers[kind] += 1
+        self.greens = rng.integers(0, 5, len(plan.districts))
+
+    def develop(self) -> None:
+        self._land()
+        self._hills()
+        reserved = self._landmarks()
+        for k, block in enumerate(self.plan.blocks):
+            self._block(block, reserved.get(k, Polygon()))
+        self._street_trees()
+        self._lamps()
+        self._plant()
+
+    def _land(self) -> None:
+        size = self.plan.size_m
+        everything = box(-HORIZON_M, -HORIZON_M, size + HORIZON_M, size + HORIZON_M)
+        land = everything.difference(self.plan.water).union(self.plan.bridges)
+        facet = self.mesh.facet(Material.GROUND, (0.5, 0.5, 0.5))
+        for triangle in shapely.get_parts(shapely.constrained_delaunay_triangles(land)):
+            corners = shapely.get_coordinates(triangle)[:3]
+            self.mesh.add(np.column_stack([corners, np.zeros(3)]), facet)
+        self._water()
+
+    def _water(self) -> None:
+        low, high = -HORIZON_M, self.plan.size_m + HORIZON_M
+        if self.plan.water.is_empty:
+            return
+        sheet = [(low, low, -2.2), (high, low, -2.2), (high, high, -2.2), (low, high, -2.2)]
+        self.mesh.polygon(sheet, Material.WATER, (0.22, 0.32, 0.32))
+        near = box(-400, -400, self.plan.size_m + 400, self.plan.size_m + 400)
+        for shore in shapely.get_parts(self.plan.water.intersection(near)):
+            self._wall(shapely.get_coordinates(shore.exterior), -2.3, 0.0, (0.56, 0.53, 0.48))
+        for bridge in shapely.get_parts(self.plan.bridges):
+            rim = shapely.get_coordinates(bridge.intersection(self.plan.water).buffer(0).exterior)
+            inside = self.plan.water.buffer(-1.0)
+            sides = [
+                (a, b) for a, b in zip(rim[:-1], rim[1:], strict=True) if inside.contains(Point((a + b) / 2))
+            ]
+            for a, b in sides:
+                self._wall(np.array([a, b]), -1.0, 0.95, (0.70, 0.68, 0.63))
+
+    def _wall(
+        self, line: NDArray[np.float64], low: float, high: float, rgb: tuple[float, float, float]
+    ) -> None:
+        for a, b in zip(line[:-1], line[1:], strict=True):
+            if np.hypot(*(b - a)) > 1e-3:
+                self.mesh.polygon(
+                    [(*a, low), (*b, low), (*b, high), (*a, high)],
+                    Material.BANDS,
+                    rgb,
+                    rgb2=[c * 0.9 for c in rgb],
+                    size=(1, 1),
+                )
+
+    def _hills(self) -> None:
+        """A skyline of hills around the town: the same from everywhere in it, different in every direction."""
+        n, c = 180, self.plan.size_m / 2
+        angle = np.arange(n + 1) * 2 * np.pi / n
+        for radius, tall, tone in ((4300, 90, 0.9), (6500, 210, 1.0)):
+            waves = sum(
+                self.rng.uniform(0.3, 1) / k * np.sin(k * angle + self.rng.uniform(0, 7))
+                for k in (1, 2, 3, 5, 8, 13, 21)
+            )
+            crest = tall * np.clip(0.45 + 0.35 * np.asarray(waves), 0.05, 1.2)
+            rim = np.column_stack([c + radius * np.cos(angle), c + radius * np.sin(angle)])
+            facet = self.mesh.facet(Material.HILL, (0.30 * tone, 0.37 * tone, 0.24 * tone))
+            for k in range(n):
+                a, b = (*rim[k], 0.0), (*rim[k + 1], 0.0)
+                p, q = (*(c + (rim[k] - c) * 1.15), crest[k]), (*(c + (rim[k + 1] - c) * 1.15), crest[k + 1])
+                self.mesh.add([(a, b, q), (a, q, p)], facet)
+
+    def _landmarks(self) -> dict[int, Polygon]:
+        """Give every landmark a block of its own, far from the others; small towns get fewer."""
+        reserved: dict[int, Polygon] = {}
+        sites: list[Point] = []
+        region = box(30, 30, self.plan.size_m - 30, self.plan.size_m - 30)
+        room = [(b, shapely.maximum_inscribed_circle(b.lot)) for b in self.plan.blocks]
+        limit = max(1, len(self.plan.blocks) // 9)
+        for _, maker, uses, radius in LANDMARKS[:limit]:
+            fits = []
+            for k, (block, spoke) in enumerate(room):
+                centre = Point(spoke.coords[0])
+                if (
+                    block.use in uses
+                    and k not in reserved
+                    and spoke.length > 0.72 * radius
+                    and region.contains(centre)
+                ):
+                    fits.append(
+                        (min([600.0, *(centre.distance(s) for s in sites)]) + self.rng.uniform(0, 150), k)
+                    )
+            if not fits:
+                continue
+            k = max(fits)[1]
+            block, spoke = room[k]
+            centre = np.array(spoke.coords[0])
+            if block.use == "park" and self.plan.water.buffer(radius).contains(Point(centre)):
+                centre = centre + (spoke.length - radius * 0.6) * np.array([0.7, 0.7])
+            sites.append(Point(centre))
+            maker(self.rng, self.mesh, centre, _grain(block.lot))
+            reserved[k] = Point(centre).buffer(radius)
+            self.buildings.append((Point(centre).buffer(radius * 0.5), 12.0))
+        return reserved
+
+    def _block(self, block: Block, reserved: Polygon) -> None:
+        if block.use in TYPES:
+            self._built(block, reserved)
+        elif block.use == "crop":
+            self.areas.append(
+                (block.lot, Ground(int(self.rng.choice([Ground.CROP, Ground.STUBBLE, Ground.MEADOW]))))
+            )
+            self._scatter(block.lot.exterior.buffer(4), 1 / 260, reserved, self.rng.integers(0, 5))
+        elif block.use == "wood":
+            self.areas.append((block.lot, Ground.WOOD))
+            self._scatter(block.lot, 1 / 70, reserved, None)
+        elif block.use == "bank":
+            self.areas.append((block.lot, Ground.MEADOW))
+            self._scatter(block.lot, 1 / 420, reserved, 2)
+        elif block.use == "plaza":
+            self.areas.append((block.lot, Ground.PAVING))
+            self._scatter(block.lot.buffer(-3), 1 / 160, reserved, 1)
+        else:
+            self._park(block, reserved)
+
+    def _park(self, block: Block, reserved: Polygon) -> None:
+        lot, water = block.lot, self.plan.water
+        self.areas.append((lot, Ground.LAWN))
+        corners = shapely.get_coordinates(lot.simplify(8).exterior)[:-1]
+        middle = lot.centroid if reserved.is_empty else reserved.centroid
+        paths = unary_union([shapely.LineString([p, (middle.x, middle.y)]).buffer(1.6) for p in corners[:6]])
+        self.areas.append(
+            (paths.union(lot.buffer(-9).exterior.buffer(1.4)).difference(water.buffer(3)), Ground.PATH)
+        )
+        self.areas.append((reserved, Ground.GRAVEL))
+        free = lot.buffer(-2).difference(unary_union([paths.buffer(1), water.buffer(3)]))
+        self._scatter(free, 1 / 230, reserved, None)
+        self._scatter(
+            lot.buffer(-1).difference(lot.buffer(-7)), 1 / 120, reserved, int(self.rng.integers(0, 5))
+        )
+
+    def _built(self, block: Block, reserved: Polygon) -> None:
+        kind, palette = block.use, self.palettes[block.district]
+        t = TYPES[kind]
+        self.areas.append((block.lot, t.ground))
+        if not reserved.is_empty:
+            self.areas.append((reserved.intersection(block.lot), Ground.PAVING))
+        plots = [
+            p for p in footprints(self.rng, block.lot, kind) if not Polygon(p.corners).intersects(reserved)
+        ]
+        shapes = []
+        for plot in plots:
+            height = build(self.rng, self.mesh, plot, kind, palette)
+            shapes.append(Polygon(plot.corners))
+            self.buildings.append((shapes[-1], height))
+            self._forecourt(block, plot, kind)
+        if kind == "perimeter":
+            self.areas.append((block.lot.buffer(-20), Ground.GARDEN))
+        free = block.lot.difference(unary_union([s.buffer(2.6) for s in shapes]))
+        rate = {
+            "villas": 1 / 170,
+            "rows": 1 / 190,
+            "perimeter": 1 / 260,
+            "slabs": 1 / 230,
+            "towers": 1 / 300,
+        }.get(kind, 1 / 900)
+        self._scatter(free.buffer(-1.0), rate, reserved, None)
+
+    def _forecourt(self, block: Block, plot: object, kind: str) -> None:
+        corners, u = plot.corners, plot.u  # type: ignore[attr-defined]
+        out = np.array([u[1], -u[0]])
+        setback = TYPES[kind].setback_m
+        if kind == "works":
+            apron = rectangle((corners[0] + corners[1]) / 2 + out * setback / 2, u, 20, setback)
+            self.areas.append((Polygon(apron), Ground.YARD))
+        if kind not in ("villas", "rows"):
+            return
+        path = rectangle(
+            corners[0] * 0.4 + corners[1] * 0.6 + out * setback / 2,
+            u,
+            1.4 if kind == "rows" else 3.0,
+            setback,
+        )
+        self.areas.append((Polygon(path), Ground.PATH))
+        a, b = (
+            corners[0] + out * (setback - 0.5),
+            corners[0] * 0.55 + corners[1] * 0.45 + out * (setback - 0.5),
+        )
+        if block.lot.contains(shapely.LineString([a, b])):
+            self._fence(a, b)
+
+    def _fence(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
+        choice = self.rng.random()
+        if choice < 0.5:
+            hedge(
+                self.mesh,
+                a,
+                b,
+                height_m=float(self.rng.uniform(0.8, 1.7)),
+                width_m=0.7,
+                seed=float(self.rng.random()),
+            )
+        elif choice < 0.8:
+            tone = [(0.9, 0.9, 0.88), (0.42, 0.30, 0.22), (0.6, 0.56, 0.5)][int(self.rng.integers(3))]
+            self.mesh.polygon(
+                [(*a, 0), (*b, 0), (*b, 1.0), (*a, 1.0)],
+                Material.RIBS,
+                tone,
+                rgb2=[c * 0.55 for c in tone],
+                size=(0.24, 1),
+            )
+
+    def _scatter(self, area: shapely.Geometry, per_m2: float, keep_out: Polygon, species: int | None) -> None:
+        if area.is_empty or area.area < 10:
+            return
+        n = int(self.rng.poisson(area.area * per_m2))
+        west, south, east, north = area.bounds
+        tries = max(4 * n, int(n * (east - west) * (north - south) / area.area * 1.6))
+        xy = self.rng.uniform((west, south), (east, north), (tries, 2))
+        good = shapely.contains_xy(area, xy)
+        if not keep_out.is_empty:
+            good &= ~shapely.contains_xy(keep_out, xy)
+        for x, y in xy[good][:n]:
+            self.trees.append((x, y, int(self.rng.integers(0, 5)) if species is None else int(species)))
+
+    def _street_trees(self) -> None:
+        for street in self.plan.streets:
+            chance = {"avenue": 0.9, "street": 0.5, "lane": 0.25}[street.rank]
+            if self.rng.random() > chance or street.walk_m < 2.0:
+                continue
+            step = float(self.rng.choice([9.0, 12.0, 16.0, 22.0]))
+            kind = int(self.greens[street.district])
+            kind = 0 if kind == 3 else kind  # no spruces along streets
+            for side in (-1, 1):
+                for at in np.arange(street.clear_m[0] + 9, street.line.length - street.clear_m[1] - 8, step):
+                    p, u = along(street, float(at + self.rng.uniform(-1, 1)))
+                    x, y = p + np.array([-u[1], u[0]]) * side * (street.width_m / 2 + 0.9)
+                    if not self.plan.bridges.intersects(Point(x, y)):
+                        self.trees.append((x, y, kind))
+
+    def _lamps(self) -> None:
+        for street in self.plan.streets:
+            if street.walk_m == 0:
+                continue
+            side = 1
+            for at in np.arange(street.clear_m[0] + 4, street.line.length - 3, 30.0):
+                p, u = along(street, float(at))
+                left = np.array([-u[1], u[0]]) * side
+                foot, arm = p + left * (street.width_m / 2 + 0.5), p + left * (street.width_m / 2 - 1.2)
+                self._lamp(foot, arm, u, 8.0 if street.rank == "avenue" else 5.5)
+                side = -side
+
+    def _lamp(
+        self, foot: NDArray[np.float64], arm: NDArray[np.float64], u: NDArray[np.float64], z: float
+    ) -> None:
+        grey = (0.36, 0.38, 0.38)
+        self.mesh.prism(rectangle(foot, u, 0.14, 0.14), 0, z, Material.PLAIN, grey)
+        self.mesh.prism(
+            rectangle((foot + arm) / 2, u, 0.12, float(np.hypot(*(foot - arm)))),
+            z,
+            z + 0.12,
+            Material.PLAIN,
+            grey,
+        )
+        self.mesh.prism(
+            rectangle(arm, u, 0.3, 0.7),
+            z - 0.05,
+            z + 0.12,
+            Material.PLAIN,
+            (0.85, 0.85, 0.8),
+            top=(Material.PLAIN, grey),
+        )
+
+    def _plant(self) -> None:
+        trees = np.array(self.trees).reshape(-1, 3)
+        roofs = shapely.STRtree([shape.buffer(1.5) for shape, _ in self.buildings])
+        points = shapely.points(trees[:, :2])
+        blocked = np.unique(roofs.query(points, predicate="intersects")[0])
+        trees = np.delete(trees, blocked, axis=0)
+        plant(self.rng, self.mesh, trees[:, :2], trees[:, 2].astype(np.int64))
+
+
+def _grain(lot: Polygon) -> NDArray[np.float64]:
+    corners = shapely.get_coordinates(lot.minimum_rotated_rectangle)
+    sides = [corners[1] - corners[0], corners[2] - corners[1]]
+    u = max(sides, key=lambda s: float(np.hypot(*s)))
+    return np.asarray(u / np.hypot(*u))
