@@ -114,7 +114,7 @@ class RasterSource:
             values = (
                 np.nan_to_num(np.clip((values - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
             )
-        return np.ascontiguousarray(np.broadcast_to(np.moveaxis(values, 0, -1), (*alpha.shape, 3))), alpha
+        return np.dstack(list(np.broadcast_to(values, (3, *alpha.shape)))), alpha
 
     @cached_property
     def _palette(self) -> NDArray[np.uint8] | None:

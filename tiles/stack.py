@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Stack:
         check_window(bounds, crs, shape)
         view = empty_view(shape)
         for source in self.sources:
-            _fill(view, source, bounds, crs)
+            fill(view, source, bounds, crs)
             if view.mask.all():
                 break
         return view
@@ -42,7 +43,7 @@ class Stack:
             source.close()
 
 
-def _fill(view: View, source: Source, bounds: Bounds, crs: str) -> None:
+def fill(view: View, source: Source, bounds: Bounds, crs: str) -> None:
     """Put a source's pixels where the view has none yet, reading no more of it than can show there."""
     covered = transform_bounds(source.bounds, source.crs, crs)
     if covered is None:
@@ -60,7 +61,7 @@ def _fill(view: View, source: Source, bounds: Bounds, crs: str) -> None:
     )
     found = source.read(part, crs, hole.shape)
     shown = hole & found.mask
-    view.pixels[rows, cols][shown] = found.pixels[shown]
+    np.copyto(view.pixels[rows, cols], found.pixels, where=shown[..., None])
     view.mask[rows, cols] |= shown
 
 
@@ -68,11 +69,11 @@ def _part(mask: NDArray[np.bool_], covered: Bounds, bounds: Bounds) -> tuple[sli
     """The rows and columns of a window that have holes and that a covered rectangle touches."""
     north, south = ((bounds.north - y) / bounds.height for y in (covered.north, covered.south))
     west, east = ((x - bounds.west) / bounds.width for x in (covered.west, covered.east))
-    holes = ~mask
+    holes = np.logical_not(mask)
     return _overlap(north, south, holes.any(axis=1)), _overlap(west, east, holes.any(axis=0))
 
 
-def _overlap(start: float, stop: float, wanted: NDArray[np.bool_]) -> slice:
+def _overlap(start: float, stop: float, wanted: Any) -> slice:
     """The pixels of one axis from the first to the last wanted, cut to fractions of the axis."""
     count = len(wanted)
     first, last = int(wanted.argmax()), count - int(wanted[::-1].argmax())

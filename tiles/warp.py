@@ -1,19 +1,21 @@
 """From a block of pixels somewhere to a window anywhere, with a mask.
 
 Every source works the same way: `footprint` says which of its pixels a window shows and how much it shrinks
-them, the source assembles these into a `Canvas`, and `render` resamples the canvas. A window of the canvas's own
-CRS is resampled once, axis by axis; any other is first brought to the window's resolution and then warped.
+them, the source assembles these into a `Canvas`, `render` resamples the canvas. A window of the canvas's own
+CRS is resampled once, axis by axis; others are first brought to the window's resolution and then warped.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import csr_array
 
 from tiles.bounds import Bounds
 from tiles.geo import GRID_POINTS, check_window, grid_over, same_crs, transform
@@ -89,9 +91,9 @@ def render(canvas: Canvas, bounds: Bounds, crs: str, shape: tuple[int, int]) -> 
             shape=shape,
         )
     else:
-        pixels, alpha = _warp(_at_scale(canvas, place.scale), bounds, crs, shape)
+        pixels, alpha = _warp(_at_scale(canvas, place), bounds, crs, shape)
     mask = alpha >= 128
-    pixels[~mask] = 0
+    np.copyto(pixels, 0, where=~mask[..., None])
     return View(pixels, mask)
 
 
@@ -107,43 +109,37 @@ def resample(
 
     pixels: (h, w, 3). alpha: (h, w). The part may reach beyond the array, where alpha is 0.
     """
-    by_row = _taps(*rows, count=shape[0], size=alpha.shape[0])
-    by_col = _taps(*cols, count=shape[1], size=alpha.shape[1])
+    by_row = _mixing(*rows, count=shape[0], size=alpha.shape[0])
+    by_col = _mixing(*cols, count=shape[1], size=alpha.shape[1])
     if alpha.min() == 255:
-        colour = _both(pixels, by_row, by_col)
-        weight = by_row.weight.sum(axis=1)[:, None] * by_col.weight.sum(axis=1)[None]
+        colour = _mix(pixels, by_row, by_col)
+        weight = np.outer(by_row.sum(axis=1), by_col.sum(axis=1))
     else:
         opacity = alpha[..., None] / np.float32(255)
-        colour = _both(pixels * opacity, by_row, by_col)
-        weight = _both(opacity, by_row, by_col)[..., 0]
-    colour /= np.maximum(weight, 1e-3)[
-        ..., None
-    ]  # colours are weighted by opacity: masked ones must not bleed
+        colour = _mix(pixels * opacity, by_row, by_col)
+        weight = _mix(opacity, by_row, by_col)[..., 0]
+    colour /= np.maximum(weight, 1e-3)[..., None]  # colours weigh by opacity: masked ones must not bleed
     return _to_uint8(colour), _to_uint8(weight * 255)
 
 
-@dataclass(frozen=True)
-class _Taps:
-    """What every output pixel of an axis is mixed from. index: (n, k) int. weight: (n, k) float32."""
+def _mixing(start: float, stop: float, *, count: int, size: int) -> csr_array:
+    """(count, size): how much of every pixel of an axis goes into every output pixel of start..stop.
 
-    index: NDArray[np.intp]
-    weight: NDArray[np.float32]
-
-
-def _taps(start: float, stop: float, *, count: int, size: int) -> _Taps:
-    """Exact area average or, enlarging, Catmull-Rom cubic; pixels beyond the array weigh 0."""
+    The exact area average or, enlarging, a Catmull-Rom cubic; pixels beyond the axis are left out.
+    """
     scale = (stop - start) / count
     edges = start + scale * np.arange(count + 1)
     if scale > 1:
         low, high = edges[:-1, None], edges[1:, None]
-        index = np.floor(low) + np.arange(int(np.ceil(scale)) + 1)
-        weight = np.clip(np.minimum(index + 1, high) - np.maximum(index, low), 0, None) / scale
+        pixel = np.floor(low) + np.arange(ceil(scale) + 1)
+        weight = np.clip(np.minimum(pixel + 1, high) - np.maximum(pixel, low), 0, None) / scale
     else:
         centre = edges[:-1, None] + scale / 2 - 0.5
-        index = np.floor(centre) + np.arange(-1, 3)
-        weight = _cubic(np.abs(centre - index))
-    weight = np.where((index >= 0) & (index < size), weight, 0)
-    return _Taps(np.clip(index, 0, size - 1).astype(np.intp), weight.astype(np.float32))
+        pixel = np.floor(centre) + np.arange(-1, 3)
+        weight = _cubic(np.abs(centre - pixel))
+    kept = (pixel >= 0) & (pixel < size) & (weight != 0)
+    row_ends = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+    return csr_array((weight[kept].astype(np.float32), pixel[kept].astype(np.int32), row_ends), (count, size))
 
 
 def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -152,37 +148,35 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(distance < 1, near, np.where(distance < 2, far, 0))
 
 
-def _both(array: NDArray[Any], by_row: _Taps, by_col: _Taps) -> NDArray[np.float32]:
-    """(h, w, c) mixed along rows, then along columns."""
-    return _mix(_mix(array, by_row, axis=0), by_col, axis=1)
-
-
-def _mix(array: NDArray[Any], taps: _Taps, *, axis: int) -> NDArray[np.float32]:
-    spread = [1, 1, 1]
-    spread[axis] = -1
-    mixed = array.take(taps.index[:, 0], axis=axis) * taps.weight[:, 0].reshape(spread)
-    for index, weight in zip(taps.index.T[1:], taps.weight.T[1:], strict=True):
-        mixed += array.take(index, axis=axis) * weight.reshape(spread)
-    return mixed
+def _mix(array: NDArray[Any], by_row: csr_array, by_col: csr_array) -> NDArray[np.float32]:
+    """(h, w, c) mixed along rows, then along columns; sparse products, for a pixel is mixed from few."""
+    height, width, channels = array.shape
+    mixed = by_row @ array.reshape(height, width * channels).astype(np.float32)
+    mixed = mixed.reshape(-1, width, channels).transpose(1, 0, 2).reshape(width, -1)
+    return (by_col @ mixed).reshape(by_col.shape[0], -1, channels).transpose(1, 0, 2)
 
 
 def _to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.clip(values + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
-def _at_scale(canvas: Canvas, scale: float) -> Canvas:
-    """The canvas shrunk by `scale`, or itself where it need not shrink."""
-    if scale <= 1:
+def _at_scale(canvas: Canvas, place: Footprint) -> Canvas:
+    """The part of a canvas around a footprint, shrunk to one pixel per window pixel; never enlarged."""
+    if place.scale <= 1:
         return canvas
-    height, width = (int(np.ceil(side / scale)) for side in canvas.alpha.shape)
+    left, top = place.left - 2 * place.scale, place.top - 2 * place.scale  # two pixels, for a cubic kernel
+    width, height = (
+        ceil(side / place.scale) + 4 for side in (place.right - place.left, place.bottom - place.top)
+    )
     pixels, alpha = resample(
         canvas.pixels,
         canvas.alpha,
-        cols=(0, width * scale),
-        rows=(0, height * scale),
+        cols=(left, left + width * place.scale),
+        rows=(top, top + height * place.scale),
         shape=(height, width),
     )
-    return Canvas(pixels, alpha, canvas.transform * Affine.scale(scale), canvas.crs)
+    transform = canvas.transform * Affine.translation(left, top) * Affine.scale(place.scale)
+    return Canvas(pixels, alpha, transform, canvas.crs)
 
 
 def _warp(
