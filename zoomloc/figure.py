@@ -73,6 +73,24 @@ def checkered(view: View) -> NDArray[np.uint8]:
     return np.where(view.mask[..., None], view.pixels, board)
 
 
+def heat(posterior: NDArray[np.float32], branch: int, *, at_most_px: int) -> NDArray[np.uint8]:
+    """The posterior as a picture to lay over a map, (n, n, 4) RGBA, n at most `at_most_px`.
+
+    On a log scale: clear where a leaf has what chance would give it or less, bright where it is certain.
+    """
+    import matplotlib
+
+    leaves = posterior.size
+    while len(posterior) > at_most_px:  # joined leaves show their likeliest: a lone peak must not vanish
+        n = len(posterior) // branch
+        posterior = posterior.reshape(n, branch, n, branch).max(axis=(1, 3))
+    certainty = 1 + np.log(np.maximum(posterior, 1e-12)) / np.log(leaves)
+    steps = (certainty.clip(0, 1) * 48).round() / 48  # few colours, small files
+    colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * steps)
+    colours[..., 3] = 0.9 * np.sqrt(steps)
+    return (colours * 255).round().astype(np.uint8)
+
+
 # --- the tiles at the right
 
 
@@ -170,27 +188,15 @@ def _draw_mark(draw: ImageDraw.ImageDraw, x: float, y: float, mark: Mark) -> Non
 def _heated(
     ground: NDArray[np.uint8], posterior: NDArray[np.float32] | None, branch: int
 ) -> NDArray[np.uint8]:
-    """The ground (h, w, 3), greyed, under the posterior: clear at chance, bright at certainty."""
+    """The ground (h, w, 3), greyed, under the posterior."""
     if posterior is None:
         return ground
-    import matplotlib
-
-    coarse = _at_most(posterior, len(ground), branch)
-    certainty = 1 + np.log(np.maximum(coarse, 1e-12)) / np.log(posterior.size)
-    spots = (np.arange(len(ground)) * len(coarse)) // len(ground)
-    heat = certainty.clip(0, 1)[spots][:, spots]
-    colour = matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[..., :3] * 255
-    grey = np.repeat(ground.mean(axis=2, keepdims=True) * 0.6 + 50, 3, axis=2)
-    strength = np.sqrt(heat)[..., None] * 0.9
-    return (grey * (1 - strength) + colour * strength).astype(np.uint8)
-
-
-def _at_most(posterior: NDArray[np.float32], px: int, branch: int) -> NDArray[np.float32]:
-    """The posterior, leaves smaller than a pixel joined, the likeliest speaking: no lone peak vanishes."""
-    while len(posterior) > px:
-        n = len(posterior) // branch
-        posterior = posterior.reshape(n, branch, n, branch).max(axis=(1, 3))
-    return posterior
+    glow = heat(posterior, branch, at_most_px=len(ground))
+    spots = (np.arange(len(ground)) * len(glow)) // len(ground)
+    glow = glow[spots][:, spots].astype(np.float32)  # (h, w, 4)
+    grey = ground.mean(axis=2, keepdims=True) * 0.6 + 50
+    strength = glow[..., 3:] / 255
+    return (grey * (1 - strength) + glow[..., :3] * strength).astype(np.uint8)
 
 
 def _mass(prediction: Prediction, cell: Cell, region: Region) -> float | None:
