@@ -23,8 +23,9 @@ TILE, TITLE, GAP, MARGIN = 680, 112, 40, 56
 ROWS = 2
 VIEW = TILE // OVERSAMPLING
 CLOSE_UP_LEAVES = 3
-PHOTO_WIDTH, PHOTO_HEIGHT = 1120, 840
+PHOTO_WIDTH, PHOTO_HEIGHT = 1120, 700
 LINE = 46  # height of a line of text
+BARS = 5  # of the likeliest leaves
 
 INK, FAINT, PAPER = "#1f2328", "#6a737d", "#ffffff"
 ANSWER, TRUTH, OTHER = "#D55E00", "#56B4E9", "#F0E442"  # Okabe-Ito: told apart by the colour-blind too
@@ -230,6 +231,11 @@ def _left_column(canvas: Image.Image, photo: Photo, prediction: Prediction, regi
         _draw_mark(draw, MARGIN + 30, y + 20, Mark(0, 0, shape, colour))
         _write(canvas, (MARGIN + 80, y), text, size=30)
         y += 2 * LINE - 20
+    for place in prediction.places[:BARS]:
+        right = MARGIN + 80 + max(4, round(place.probability * (PHOTO_WIDTH - 240)))
+        draw.rectangle([MARGIN + 80, y + 6, right, y + 26], fill=ANSWER)
+        _write(canvas, (right + 16, y), _percent(place.probability), size=26)
+        y += LINE - 8
     bottom = canvas.height - MARGIN - 30
     _write(canvas, (MARGIN, bottom), f"Imagery: {region.attribution}", colour=FAINT, size=26)
 
@@ -246,9 +252,9 @@ def _facts(photo: Photo, prediction: Prediction) -> Iterator[str]:
 
 def _legend(photo: Photo, prediction: Prediction) -> Iterator[tuple[str, str, str]]:
     yield "dot", ANSWER, "answer"
-    yield "ring", OTHER, f"the {len(prediction.places)} likeliest leaves"
     if photo.lat is not None:
         yield "diamond", TRUTH, "true place (EXIF)"
+    yield "ring", OTHER, "the likeliest leaves, and their probabilities"
 
 
 # --- words

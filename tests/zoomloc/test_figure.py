@@ -130,6 +130,14 @@ def test_a_photo_of_any_shape_is_shown_whole_and_beside_the_tiles(make_world, tm
     assert (panel[:, LEFT - GAP : LEFT - 1] == 255).all(), "text runs into the tiles"
 
 
+def test_bars_are_as_long_as_the_places_are_likely(make_world, tmp_path):
+    world = make_world()
+    panel = _draw(world, tmp_path, world.photo(), world.prediction(x_m=1500, y_m=900, probability=0.8))
+    lit = _near(panel[:, : LEFT - GAP], figure.ANSWER).sum(axis=1)
+    first, second = sorted({length for length in lit.tolist() if length > 50}, reverse=True)
+    assert first / second == pytest.approx(4, rel=0.05)
+
+
 def test_what_cannot_be_written_is_one_line(make_world, tmp_path):
     world = make_world()
     (tmp_path / "panel.png").mkdir()
