@@ -6,13 +6,15 @@ from tiles.geo import transform_bounds
 from tiles.source import Source
 from tiles.view import View
 
+CHECK_PX = 256  # imagery too small to fill half a pixel of a view this large is of no use
+
 
 class Pyramid:
     """A source seen through a nested quad grid.
 
     crs: projected, in metres. north_west: (x, y) of the square's corner. size_m: its side. branch: children
-    along a side of a cell. depth: levels below the root. Raises TilesError where the imagery lies beside the
-    square.
+    along a side of a cell. depth: levels below the root. Raises TilesError where the imagery shows nothing
+    of the square.
     """
 
     def __init__(
@@ -58,6 +60,11 @@ class Pyramid:
             raise TilesError(
                 f"shows nothing of the square {_text(square)} ({self.crs}): it covers "
                 f"{_text(self.source.bounds)} ({self.source.crs}); correct the square or the imagery"
+            )
+        if not self.view(0, 0, 0, CHECK_PX).mask.any():
+            raise TilesError(
+                f"has no data in the square {_text(square)} ({self.crs}), only no-data or holes; "
+                "correct the square or the imagery"
             )
 
 
