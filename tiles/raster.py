@@ -3,6 +3,7 @@
 import os
 import threading
 import warnings
+from collections import OrderedDict
 from functools import cached_property
 from math import ceil, floor, sqrt
 from pathlib import Path
@@ -26,6 +27,7 @@ from tiles.warp import MARGIN_PX, Canvas, Footprint, footprint, render
 
 STRETCH_PERCENT = (2.0, 98.0)
 STRETCH_SAMPLE_PX = 1024
+MAX_OPEN = 64  # files a thread keeps open; 1,024 is a common limit for a whole process
 
 
 class RasterSource:
@@ -138,29 +140,36 @@ class RasterSource:
 
 
 class _Handles:
-    """Open datasets of one file: one a thread, process and overview level, for GDAL's must not be shared."""
+    """Open datasets of one file: one a thread, process and overview level, for GDAL's must not be shared.
+
+    A thread keeps its latest `MAX_OPEN` of all files open: a city comes in more files than a process may hold.
+    """
+
+    _thread = threading.local()
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._local = threading.local()
-        self._open: WeakSet[DatasetReader] = WeakSet()
+        self._opened: WeakSet[DatasetReader] = WeakSet()
         self._lock = threading.Lock()
 
     def get(self, level: int | None) -> DatasetReader:
         """The raster itself (None) or one of its overviews."""
-        key = (os.getpid(), level)  # a forked child must not share its parent's file position
-        handles: dict[tuple[int, int | None], DatasetReader] = self._local.__dict__.setdefault("handles", {})
-        if key not in handles or handles[key].closed:
-            handles[key] = _open_dataset(self._path, level)
+        recent: OrderedDict[Any, DatasetReader] = self._thread.__dict__.setdefault("recent", OrderedDict())
+        key = (self, os.getpid(), level)  # a forked child must not share its parent's file position
+        dataset = recent.pop(key, None)
+        if dataset is None or dataset.closed:
+            dataset = _open_dataset(self._path, level)
             with self._lock:
-                self._open.add(handles[key])
-        return handles[key]
+                self._opened.add(dataset)
+        recent[key] = dataset
+        if len(recent) > MAX_OPEN:
+            recent.popitem(last=False)[1].close()
+        return dataset
 
     def close(self) -> None:
         with self._lock:
-            for dataset in list(self._open):
+            for dataset in list(self._opened):
                 dataset.close()
-            self._open.clear()
 
 
 def _open_dataset(path: Path, level: int | None) -> DatasetReader:

@@ -1,6 +1,7 @@
 """Several sources as one: the finest that covers wins, pixel by pixel."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,21 @@ def test_sources_of_several_crs_agree(write_raster):
     expected = ramp(474_920 + np.arange(160) + 0.5)
     assert view.coverage == 1
     assert np.abs(view.pixels[..., 0] - expected[None]).max() <= 1
+
+
+def test_more_files_than_a_process_may_hold_open(write_raster):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 64
+    paths = [write_raster(plain(i % 200, 4), name=f"{i}.tif", west=4 * i) for i in range(150)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held + 100, hard))
+    try:
+        stack = tiles.open(paths)
+        view = stack.read(stack.bounds, CRS, (4, 600))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert np.array_equal(view.pixels[0, ::4, 0], np.arange(150) % 200)
 
 
 def test_what_it_reports(stack, write_raster):
