@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,12 +195,17 @@ def _shoot(number: int) -> None:
     part.replace(path)
 
 
+@cache
+def _projection() -> pyproj.Proj:
+    return pyproj.Proj(CRS)
+
+
 def geographic(placed: Placement, size_m: float) -> tuple[float, float, float]:
     """Latitude, longitude and heading from true north, in degrees.
 
     Grid north leans from true north by the meridian convergence (0.4 degrees here), so it is added.
     """
-    projection = pyproj.Proj(CRS)
+    projection = _projection()
     lon, lat = projection(NORTH_WEST[0] + placed.pose.x, NORTH_WEST[1] - size_m + placed.pose.y, inverse=True)
     lean = projection.get_factors(lon, lat).meridian_convergence
     return lat, lon, (placed.pose.azimuth_deg + lean) % 360

@@ -26,7 +26,7 @@ class Look:
     exposure: float  # stops from the automatic one
     balance: Floats
     vignette: float
-    blur_px: float
+    blur_px: float  # radius of a box
     noise: float
     quality: int  # JPEG
     captured_at: datetime
@@ -72,8 +72,8 @@ def street_look(rng: np.random.Generator) -> Look:
         exposure=float(rng.normal(0, 0.22)),
         balance=_column(1 + warm, 1 + rng.normal(0, 0.012), 1 - warm),
         vignette=float(rng.uniform(0.05, 0.32)),
-        blur_px=float(rng.uniform(0.35, 0.75) if rng.random() < 0.85 else rng.uniform(0.75, 1.3)),
-        noise=float(rng.uniform(0.004, 0.018)),
+        blur_px=float(rng.uniform(0.3, 0.6) if rng.random() < 0.85 else rng.uniform(0.6, 1.2)),
+        noise=float(rng.uniform(0.003, 0.011)),
         quality=int(rng.integers(78, 93)),
         captured_at=datetime(2024, 1, 1, tzinfo=UTC)
         + timedelta(seconds=round((day - 1) * 86400 + hour * 3600)),

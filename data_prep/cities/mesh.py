@@ -25,9 +25,8 @@ class Material(IntEnum):
     BANDS = 6  # two colours in turn along v, size[1] metres a pair
     RIBS = 7  # two colours in turn along u, size[0] metres a pair
     LEAF = 8
-    HILL = 9
-    PAINT = 10  # glossy: cars
-    GLASS = 11
+    PAINT = 9  # glossy: cars
+    GLASS = 10
 
 
 class Ground(IntEnum):

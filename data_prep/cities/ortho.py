@@ -16,6 +16,7 @@ from data_prep.cities.world import World
 
 Floats = NDArray[np.float32]
 ROWS = 64
+SAMPLES = ((0.25, 0.25), (0.75, 0.75))  # where in a pixel its rays go down
 FROM_M = 400.0
 
 
@@ -25,19 +26,19 @@ def strips(size_m: float, gsd_m: float) -> Iterator[int]:
 
 
 def strip(world: World, look: Look, first: int, gsd_m: float) -> NDArray[np.uint8]:
-    """Rows `first` and following, `(3, rows, width)`; every pixel is the mean of four rays."""
+    """Rows `first` and following, `(3, rows, width)`; every pixel is the mean of its rays."""
     side = round(world.plan.size_m / gsd_m)
     rows = min(ROWS, side - first)
     total = np.zeros((3, rows * side), np.float32)
-    for dx, dy in ((0.25, 0.375), (0.75, 0.125), (0.375, 0.875), (0.875, 0.625)):
+    for dx, dy in SAMPLES:
         x = np.tile((np.arange(side, dtype=np.float32) + dx) * gsd_m, rows)
         y = np.repeat(world.plan.size_m - (first + np.arange(rows, dtype=np.float32) + dy) * gsd_m, side)
         origins = np.column_stack([x, y, np.full_like(x, FROM_M)]).astype(np.float32)
         down = np.zeros_like(origins)
         down[:, 2] = -1.0
         total += radiance(world, origins, down, look, moment=0, pixel_rad=gsd_m / FROM_M)
-    light = total.reshape(3, rows, side) / 4 * look.balance[:, :, None]
-    return (film(light * 1.05) * 255).astype(np.uint8)
+    light = total.reshape(3, rows, side) / len(SAMPLES) * look.balance[:, :, None]
+    return film(light * 0.80)
 
 
 def write(

@@ -169,11 +169,15 @@ def _sees(world: World, pose: Pose, moment: int) -> bool:
         pose.azimuth_deg + np.concatenate([np.linspace(-0.45, 0.45, 7) * pose.fov_deg, np.arange(0, 360, 30)])
     )
     level = np.column_stack([np.sin(turns), np.cos(turns), np.zeros(len(turns))])
-    directions = np.concatenate([level, level + (0, 0, -0.4), [(0, 0, 1.0)]]).astype(np.float32)
+    directions = np.concatenate(
+        [level, level + (0, 0, -0.4), level[:7] + (0, 0, 0.35), [(0, 0, 1.0)]]
+    ).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     origins = np.tile(np.array([[pose.x, pose.y, pose.z]], np.float32), (len(directions), 1))
     distance = np.full(len(directions), 1e4)
     hits = world.cast(origins, directions, moment)
     distance[hits.ray] = hits.distance_m
-    ahead, around, above = distance[:7], distance[7 : len(turns) * 2], distance[-1]
-    return bool(np.sort(ahead)[1] > 4.0 and np.median(ahead) > 9.0 and around.min() > 1.1 and above > 0.9)
+    ahead, around, above = distance[:7], distance[7 : len(turns) * 2], distance[-8:]
+    return bool(
+        np.sort(ahead)[1] > 4.0 and np.median(ahead) > 9.0 and around.min() > 1.6 and above.min() > 1.6
+    )

@@ -37,12 +37,11 @@ def _template(species: int, variant: int, leaves: int) -> tuple[Floats, Floats]:
     kind = SPECIES[species]
     rng = np.random.default_rng([species, variant, leaves])
     core = trimesh.creation.icosphere(subdivisions=1, radius=1.0)
-    bumps = core.vertices * rng.uniform(0.62, 0.86, (len(core.vertices), 1))
+    bumps = core.vertices * rng.uniform(0.70, 0.96, (len(core.vertices), 1))
     direction = rng.normal(size=(leaves, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    at = direction * rng.uniform(0.72, 1.04, (leaves, 1))
-    size = 0.30 * (90 / leaves) ** 0.4
-    leaf = at[:, None] + rng.normal(size=(leaves, 3, 3)) * size * 0.6
+    at = direction * rng.uniform(0.80, 1.06, (leaves, 1))
+    leaf = at[:, None] + rng.normal(size=(leaves, 3, 3)) * 0.13
     crown = _shape(np.concatenate([bumps[core.faces], leaf]), kind)
     trunk = trimesh.creation.cylinder(radius=0.018, height=kind.clear + 0.25, sections=4)
     stem = trunk.vertices + (0, 0, (kind.clear + 0.25) / 2)
@@ -58,7 +57,7 @@ def _shape(ball: Floats, kind: Species) -> Floats:
 
 
 def plant(
-    rng: np.random.Generator, mesh: Mesh, places: Floats, species: NDArray[np.int64], *, leaves: int = 90
+    rng: np.random.Generator, mesh: Mesh, places: Floats, species: NDArray[np.int64], *, leaves: int = 64
 ) -> None:
     """Put a tree on every one of `places` (n, 2)."""
     for kind in range(len(SPECIES)):

@@ -16,6 +16,7 @@ from data_prep.cities.world import Hits, World
 
 Floats = NDArray[np.float32]
 NOISE_PX = 512
+F = np.float32  # a truth value times a bare number would be 64 bits wide
 
 
 def radiance(
@@ -23,14 +24,17 @@ def radiance(
 ) -> Floats:
     """Linear colour `(3, n)` of rays `(n, 3)`; `pixel_rad` is the angle a pixel spans (0 for parallel rays)."""
     hits = world.cast(origins, directions, moment)
-    d = directions.T
-    out = sky(np.ascontiguousarray(d), look) if len(hits.ray) < d.shape[1] else np.zeros(d.shape, np.float32)
+    out = np.zeros((3, len(directions)), np.float32)
+    missed = np.ones(len(directions), bool)
+    missed[hits.ray] = False
+    above = np.flatnonzero(missed)
+    if len(above):
+        out[:, above] = sky(world, np.ascontiguousarray(directions[above].T), look)
     if len(hits.ray) == 0:
         return out
-    seen = np.ascontiguousarray(d[:, hits.ray])
-    surface = _surface(world, hits, seen, look, pixel_rad)
+    surface = _surface(world, hits, look, pixel_rad)
     lit = _light(world, hits, surface, look, moment)
-    lit += surface.gloss * _mirror(hits, seen, look)
+    lit += surface.gloss * _mirror(hits, look)
     if look.haze_per_m:
         clear = np.exp(-hits.distance_m * look.haze_per_m)
         lit = lit * clear + look.horizon * 0.92 * (1 - clear)
@@ -38,19 +42,34 @@ def radiance(
     return out
 
 
-def sky(d: Floats, look: Look) -> Floats:
-    """Gradient, sun glow and clouds in directions `(3, n)`."""
+def sky(world: World, d: Floats, look: Look) -> Floats:
+    """Gradient, sun glow, clouds and far hills in directions `(3, n)`."""
     up = np.clip(d[2], 0.0, 1.0)
     colour = look.horizon + (look.sky - look.horizon) * np.sqrt(up)
-    glow = np.clip(look.to_sun @ d, 0, 1) ** 24
+    glow = np.clip(_dot(look.to_sun, d), 0, 1) ** 24
     colour += look.sun * (glow * 0.12)
     if look.clouds > 0.05:
-        reach = 60.0 / (up + 0.12)
+        reach = 16.0 / (up + 0.10)
         cover = _noise(d[0] * reach + look.cloud_shift[0], d[1] * reach + look.cloud_shift[1], 1.7)
         amount = np.clip((cover - (0.85 - 0.75 * look.clouds)) * 3.0, 0, 1) * np.clip(up * 9, 0, 1) * 0.9
         tone = 0.72 + 0.38 * _noise(d[0] * reach * 2 + 9, d[1] * reach * 2, 1.7)
         colour += (tone * (1.0 - 0.25 * look.clouds) - colour) * amount
+    low = np.flatnonzero(up < 0.09)
+    if len(low):
+        colour[:, low] = _hills(world, d[:, low], colour[:, low], look)
     return colour
+
+
+def _hills(world: World, d: Floats, behind: Floats, look: Look) -> Floats:
+    """Two ranges on the horizon: the same from everywhere in the town, different in every direction."""
+    turn = np.arctan2(d[0], d[1])
+    place = ((turn / (2 * np.pi)) % 1 * world.skyline.shape[1]).astype(np.int32)
+    clear = np.exp(-np.array([9000.0, 4500.0]) * look.haze_per_m * 0.5)
+    for crest, tone, share in zip(world.skyline[:, place], (0.20, 0.13), clear, strict=True):
+        green = np.array([[0.9], [1.1], [0.75]], np.float32) * tone * (0.5 + 0.5 * float(look.horizon.mean()))
+        hill = look.horizon * F(0.92 * (1 - share)) + green * np.float32(share)
+        behind = np.where(d[2] < crest, hill, behind)
+    return behind
 
 
 @dataclass
@@ -60,7 +79,7 @@ class _Surface:
     normal: Floats  # (3, n) for lighting
 
 
-def _surface(world: World, hits: Hits, seen: Floats, look: Look, pixel_rad: float) -> _Surface:
+def _surface(world: World, hits: Hits, look: Look, pixel_rad: float) -> _Surface:
     s = world.surfaces
     material = s.material[hits.facet]
     surface = _Surface(s.rgb[:, hits.facet], np.zeros(len(material), np.float32), hits.normal)
@@ -87,7 +106,7 @@ class _Brush:
         """Metres along the facet's axes from its origin."""
         p = self.point - self.s.origin[:, self.facet]
         u, v = self.s.u[:, self.facet], self.s.v[:, self.facet]
-        return (p * u).sum(0), (p * v).sum(0)
+        return _dot(p, u), _dot(p, v)
 
     def albedo(self, colour: Floats) -> None:
         self.surface.albedo[:, self.at] = colour
@@ -106,7 +125,7 @@ def _tiles(b: _Brush) -> None:
     step = course - np.floor(course)
     tile = _hash(np.floor(u * 3.6 + np.floor(course) * 0.5), np.floor(course), seed)
     weather = _noise(u + seed % 97, v, 1.1)
-    b.surface.albedo[:, b.at] *= (1 + sharp * (0.30 * (tile - 0.5) - 0.30 * (step > 0.85))) * (
+    b.surface.albedo[:, b.at] *= (1 + sharp * (0.30 * (tile - 0.5) - F(0.30) * (step > 0.85))) * (
         0.74 + 0.52 * weather
     )
 
@@ -140,8 +159,8 @@ def _leaf(b: _Brush) -> None:
     own = (seed & 255).astype(np.float32) / 255
     x, y, z = b.point
     colour = b.surface.albedo[:, b.at]
-    turning = np.clip(b.look.autumn * 1.7 - own * 0.8, 0, 1) * np.where((kind == 3) | (kind == 7), 0.0, 1.0)
-    golden = np.where(own * 7 % 1 > 0.6, 1.0, 0.0)
+    turning = np.clip(b.look.autumn * 1.7 - own * 0.8, 0, 1) * ~((kind == 3) | (kind == 7))
+    golden = (own * 7 % 1 > 0.6).astype(np.float32)
     fall = (
         np.stack([0.52 + 0.16 * golden, 0.34 - 0.16 * golden + 0.1 * own, np.full_like(own, 0.05)]).astype(
             np.float32
@@ -155,16 +174,11 @@ def _leaf(b: _Brush) -> None:
     )
     b.albedo(colour.astype(np.float32))
     out = b.point - b.s.origin[:, b.facet]
-    radius = np.sqrt((out * out).sum(0)) + 1e-3
-    soft = b.surface.normal[:, b.at] * 0.45 + out / radius * np.where(kind == 7, 0.0, 0.9)
+    radius = np.sqrt(_dot(out, out)) + 1e-3
+    soft = b.surface.normal[:, b.at] * 0.45 + out / radius * F(0.9) * (kind != 7)
     soft[2] += 0.15
-    soft /= np.sqrt((soft * soft).sum(0)) + 1e-6
+    soft /= np.sqrt(_dot(soft, soft)) + 1e-6
     b.surface.normal[:, b.at] = soft
-
-
-def _hill(b: _Brush) -> None:
-    x, y, z = b.point
-    b.surface.albedo[:, b.at] *= 0.5 + 0.9 * _noise(x, y + z * 4, 0.02)
 
 
 def _water(b: _Brush) -> None:
@@ -226,7 +240,7 @@ def _wall(b: _Brush) -> None:
         * (_hash(np.floor(u * 4 + np.floor(course) * 0.5), np.floor(course), seed) - 0.5)
         * (b.spread < 0.12)
     )
-    plinth = np.clip(1.3 - z, 0, 1) * 0.25 + 0.12 * (z < 0.55)
+    plinth = np.clip(1.3 - z, 0, 1) * 0.25 + F(0.12) * (z < 0.55)
     wall = wall * (grain * (1 - plinth))
     trim = (fv < 0.07) & (row > 0) | (high - z < 0.45)
     wall += (accent * 0.9 - wall) * (trim * style["bands"])
@@ -243,37 +257,35 @@ def _wall(b: _Brush) -> None:
         & ~shop
         & ~door
     )
-    wall = np.where(beside, accent * (0.8 + 0.2 * ((z * 14) % 1 > 0.3)), wall)
+    wall = np.where(beside, accent * (0.8 + F(0.2) * ((z * 14) % 1 > 0.3)), wall)
     sign = shop & (fv > 0.82) & (fv < 0.97)
     wall = np.where(sign, accent, wall)
     blind = luck > 0.72
     tint = np.stack([0.055 + 0.02 * style["tint"], 0.075 + 0 * luck, 0.095 - 0.03 * style["tint"]]) * (
         0.6 + 0.8 * _hash(column, row + 7, seed)
     )
-    pane = np.where(
-        blind & (up > 1.4 * (luck - 0.72) / 0.28 - 0.2), np.float32(0.50) + 0.2 * (luck - 0.8), tint
-    )
-    goods = np.float32(0.10) + 0.35 * _noise(u * 1.7 + seed % 53, z * 1.7, 3.0) * accent + 0.10
+    pane = np.where(blind & (up > 1.4 * (luck - 0.72) / 0.28 - 0.2), F(0.50) + 0.2 * (luck - 0.8), tint)
+    goods = F(0.10) + 0.35 * _noise(u * 1.7 + seed % 53, z * 1.7, 3.0) * accent + 0.10
     pane = np.where(shop, goods, pane)
-    leaf = np.where(shed, np.float32(0.36) + 0.1 * ((z * 3) % 1 > 0.2), accent * 0.55)
+    leaf = np.where(shed, F(0.36) + F(0.1) * ((z * 3) % 1 > 0.2), accent * 0.55)
     pane = np.where(door, leaf, pane)
     shaded = inside & (up > 0.9) & ~door  # the lintel's shadow in the reveal
-    pane = pane * np.where(shaded, 0.55, 1.0)
+    pane = pane * (1 - F(0.45) * shaded)
     colour = np.where(frame, style["frame"] ** 2.2 * 0.9, np.where(inside, pane, wall))
     share = np.clip(wide * (top - low), 0, 0.9) * whole
     mean = wall * (1 - share) + (0.12 + 0.08 * luck) * share
     blur = np.clip(b.spread / (0.45 * np.minimum(bay_m, style["floor_m"])) - 0.35, 0, 0.85)
     b.albedo((colour + (mean - colour) * blur).astype(np.float32))
     glass = inside & ~frame & ~door & ~(blind & ~shop)
-    b.surface.gloss[b.at] = np.where(glass, 0.34, 0.0) * (1 - blur) + 0.16 * share * blur
+    b.surface.gloss[b.at] = F(0.26) * glass * (1 - blur) + 0.16 * share * blur
 
 
 _GROUND = np.zeros((16, 3), np.float32)
 for _kind, _rgb in {
-    Ground.FIELD: (0.45, 0.47, 0.28), Ground.LAWN: (0.34, 0.45, 0.20), Ground.GARDEN: (0.36, 0.44, 0.22),
-    Ground.PAVING: (0.66, 0.63, 0.58), Ground.YARD: (0.54, 0.53, 0.51), Ground.GRAVEL: (0.68, 0.63, 0.53),
+    Ground.FIELD: (0.44, 0.45, 0.29), Ground.LAWN: (0.35, 0.42, 0.23), Ground.GARDEN: (0.37, 0.42, 0.25),
+    Ground.PAVING: (0.60, 0.58, 0.55), Ground.YARD: (0.54, 0.53, 0.51), Ground.GRAVEL: (0.68, 0.63, 0.53),
     Ground.WOOD: (0.27, 0.28, 0.16), Ground.CROP: (0.62, 0.56, 0.32), Ground.PATH: (0.70, 0.64, 0.54),
-    Ground.SAND: (0.76, 0.70, 0.55), Ground.STUBBLE: (0.52, 0.43, 0.30), Ground.MEADOW: (0.42, 0.49, 0.24),
+    Ground.SAND: (0.76, 0.70, 0.55), Ground.STUBBLE: (0.52, 0.43, 0.30), Ground.MEADOW: (0.43, 0.46, 0.27),
 }.items():  # fmt: skip
     _GROUND[_kind] = np.array(_rgb) ** 2.2
 _GREEN = np.isin(np.arange(16), [Ground.FIELD, Ground.LAWN, Ground.GARDEN, Ground.WOOD, Ground.MEADOW])
@@ -304,7 +316,7 @@ def _ground(b: _Brush) -> None:
     rows = np.sin((x * 0.83 + y * 0.56) * 5.2) * np.clip(1 - b.spread * 2, 0, 1)
     colour *= 1 + 0.14 * rows * ((kind == Ground.CROP) | (kind == Ground.STUBBLE))
     slab = (kind == Ground.PAVING) & (((x * 1.25) % 1 < 0.05) | ((y * 1.25) % 1 < 0.05)) & (b.spread < 0.06)
-    colour *= 1 - 0.25 * slab
+    colour *= 1 - F(0.25) * slab
     piece = np.where(away, -1, g.piece.ravel()[g.cell(x, y)])
     near = np.flatnonzero(piece >= 0)
     if len(near):
@@ -331,7 +343,7 @@ def _street(
     at = start + along
     black = 0.105 + 0.05 * tone
     worn = np.exp(-((np.abs(np.abs(across) - half * 0.45) / 0.55) ** 2)) * 0.10
-    patchy = np.where(_noise(x + 31, y, 0.23) > 0.66, 0.82, 1.0)
+    patchy = 1 - F(0.18) * (_noise(x + 31, y, 0.23) > 0.66)
     grey = black * (0.72 + 0.30 * fine + 0.28 * coarse + worn) * patchy
     asphalt = np.stack([grey, grey * 1.0, grey * (1.04 - 0.06 * tone)])
     ends = np.minimum(at - clear0, total - at - clear1)  # metres from the nearer junction's mouth
@@ -352,26 +364,26 @@ def _street(
     asphalt += (0.62 - asphalt) * paint
     kerb = side - half
     slab = ((at * 1.1) % 1 < 0.06) | ((kerb * 1.1) % 1 < 0.06)
-    stone = (0.26 + 0.16 * ((tone * 5.3) % 1)) * (0.80 + 0.4 * fine) * (1 - 0.2 * (slab & (spread < 0.06)))
+    stone = (0.26 + 0.16 * ((tone * 5.3) % 1)) * (0.80 + 0.4 * fine) * (1 - F(0.2) * (slab & (spread < 0.06)))
     pave = np.stack(
         [stone * (1.02 + 0.10 * ((tone * 3.1) % 1)), stone, stone * (0.96 - 0.14 * ((tone * 3.1) % 1))]
     )
     pave = np.where((kerb < 0.28) & (walk > 0), 0.44 + 0.1 * fine, pave)
     inner = np.where(kerb < walk, pave, verge)
-    edge = np.clip(1 - np.abs(kerb) / 0.18, 0, 1) * 0.45 * (walk > 0)
+    edge = np.clip(1 - np.abs(kerb) / 0.18, 0, 1) * F(0.45) * (walk > 0)
     return np.where(kerb < 0, asphalt, inner) * (1 - edge)
 
 
 _PAINTERS = {
     Material.GROUND: _ground, Material.WATER: _water, Material.WALL: _wall, Material.TILES: _tiles,
     Material.GRAVEL: _gravel, Material.PLAIN: _plain, Material.BANDS: _bands, Material.RIBS: _ribs,
-    Material.LEAF: _leaf, Material.HILL: _hill, Material.PAINT: _paint, Material.GLASS: _glass,
+    Material.LEAF: _leaf, Material.PAINT: _paint, Material.GLASS: _glass,
 }  # fmt: skip
 
 
 def _light(world: World, hits: Hits, surface: _Surface, look: Look, moment: int) -> Floats:
     n = surface.normal
-    facing = look.to_sun @ n
+    facing = _dot(look.to_sun, n)
     up = n[2] * 0.5 + 0.5
     z = hits.point[2]
     shelter = world.ground.open_at(hits.point[0] + hits.normal[0] * 2, hits.point[1] + hits.normal[1] * 2)
@@ -390,15 +402,19 @@ def _light(world: World, hits: Hits, surface: _Surface, look: Look, moment: int)
     return light * surface.albedo * (1 - surface.gloss)
 
 
-def _mirror(hits: Hits, seen: Floats, look: Look) -> Floats:
+def _dot(a: Floats, b: Floats) -> Floats:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _mirror(hits: Hits, look: Look) -> Floats:
     """What glossy surfaces reflect: sky above, dim town below."""
-    n = hits.normal
-    cos = (seen * n).sum(0)
+    n, seen = hits.normal, hits.direction
+    cos = _dot(seen, n)
     up = seen[2] - 2 * cos * n[2]
-    share = np.clip(up * 4 + 0.25, 0, 1)
+    share = np.clip(up * 2.2 + 0.1, 0, 1)
     bright = look.horizon + (look.sky - look.horizon) * np.sqrt(np.clip(up, 0, 1))
     fresnel = 0.55 + 0.9 * (1 - np.abs(cos)) ** 3
-    return (bright * share + 0.14 * look.horizon * (1 - share)) * fresnel
+    return (bright * (share * 0.8) + 0.14 * look.horizon * (1 - share)) * fresnel
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise, product
 
 import numpy as np
 import shapely
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from shapely import Point, Polygon, box
 from shapely.ops import unary_union
 
-from data_prep.cities.buildings import TYPES, Palette, build, footprints
+from data_prep.cities.buildings import TYPES, Footprint, Palette, build, footprints
 from data_prep.cities.ground import GroundMap, make_ground
 from data_prep.cities.landmarks import LANDMARKS
 from data_prep.cities.mesh import Ground, Material, Mesh, Surfaces, rectangle
@@ -21,7 +22,8 @@ from data_prep.cities.traffic import add_traffic, along
 
 Floats = NDArray[np.float32]
 MOMENTS = 4  # sets of cars and people; the first is the one seen from above
-HORIZON_M = 9000.0
+GROUND_FACET = 0
+NEAR_M = 400.0  # how far beyond the region the ground is made of triangles
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Hits:
     """What a set of rays met; rays into the sky are left out."""
 
     ray: NDArray[np.intp]  # index of the ray
+    direction: Floats  # (3, n)
     point: Floats  # (3, n)
     normal: Floats  # (3, n), towards the eye
     distance_m: Floats
@@ -40,9 +43,21 @@ class World:
     plan: Plan
     ground: GroundMap
     surfaces: Surfaces
+    skyline: Floats  # (2, n) height over distance of two ranges of hills, clockwise from north
     static: EmbreeScene
     moments: tuple[EmbreeScene, ...]
     starts: tuple[int, ...]  # first triangle of the static scene and of every moment
+
+    @classmethod
+    def assemble(cls, plan: Plan, ground: GroundMap, mesh: Mesh, *, seed: int) -> "World":
+        """Add the traffic of every moment to what stands in `mesh`, and make it all ready for rays."""
+        starts = [0, mesh.flush()]
+        for moment in range(MOMENTS):
+            add_traffic(np.random.default_rng([seed, 3, moment]), mesh, plan)
+            starts.append(mesh.flush())
+        surfaces = mesh.arrays()
+        scenes = [_scene(surfaces.triangles[a:b]) for a, b in pairwise(starts)]
+        return cls(plan, ground, surfaces, _skyline(seed), scenes[0], tuple(scenes[1:]), tuple(starts[:-1]))
 
     def cast(self, origins: Floats, directions: Floats, moment: int) -> Hits:
         """First hits of rays `(n, 3)`, in the town as it was at one moment."""
@@ -50,14 +65,20 @@ class World:
         moved = self.moments[moment].run(origins, directions, dists=found["tfar"].copy(), output=1)
         nearer = moved["primID"] >= 0
         triangle = np.where(nearer, moved["primID"] + self.starts[moment + 1], found["primID"])
-        ray = np.flatnonzero(triangle >= 0)
-        t = np.where(nearer, moved["tfar"], found["tfar"])[ray]
-        normal = np.where(nearer[:, None], moved["Ng"], found["Ng"])[ray].T.copy()
-        normal /= np.sqrt((normal * normal).sum(0)) + 1e-12
-        d = directions[ray].T
-        normal *= -np.sign((normal * d).sum(0))
+        ray = np.flatnonzero((triangle >= 0) | (directions[:, 2] < -1e-4))
+        triangle, d = triangle[ray], np.ascontiguousarray(directions[ray].T)
+        t, normal = found["tfar"][ray], np.ascontiguousarray(found["Ng"][ray].T)
+        of_moved = np.flatnonzero(nearer[ray])
+        t[of_moved] = moved["tfar"][ray[of_moved]]
+        normal[:, of_moved] = moved["Ng"][ray[of_moved]].T
+        normal *= -np.sign(normal[0] * d[0] + normal[1] * d[1] + normal[2] * d[2])
+        normal /= np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + 1e-12
+        far = triangle < 0  # beyond the last triangle the ground goes on, flat, to the horizon
+        t[far] = (-origins[ray[far], 2] / d[2, far]).astype(np.float32)
+        normal[:, far] = np.array([[0], [0], [1]], np.float32)
+        facet = np.where(far, GROUND_FACET, self.surfaces.facet_of[triangle])
         point = origins[ray].T + d * t
-        return Hits(ray, point, normal, t, self.surfaces.facet_of[triangle[ray]])
+        return Hits(ray, d, point, normal, t, facet)
 
     def shadowed(self, points: Floats, towards: Floats, moment: int) -> NDArray[np.bool_]:
         """Whether something stands between `points` (n, 3) and the sun."""
@@ -75,17 +96,7 @@ def make_world(*, seed: int, size_m: float) -> World:
     site = _Site(np.random.default_rng([seed, 2]), plan, mesh)
     site.develop()
     ground = make_ground(plan, site.areas, site.buildings)
-    return _assemble(plan, ground, mesh, seed)
-
-
-def _assemble(plan: Plan, ground: GroundMap, mesh: Mesh, seed: int) -> World:
-    starts = [0, mesh.flush()]
-    for moment in range(MOMENTS):
-        add_traffic(np.random.default_rng([seed, 3, moment]), mesh, plan)
-        starts.append(mesh.flush())
-    surfaces = mesh.arrays()
-    scenes = [_scene(surfaces.triangles[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
-    return World(plan, ground, surfaces, scenes[0], tuple(scenes[1:]), tuple(starts[:-1]))
+    return World.assemble(plan, ground, mesh, seed=seed)
 
 
 def _scene(triangles: Floats) -> EmbreeScene:
@@ -95,6 +106,19 @@ def _scene(triangles: Floats) -> EmbreeScene:
     up = np.array([[0, 0, 1]], np.float32)
     scene.run(up * 1e4, up)  # builds the tree now, once, before workers share it
     return scene
+
+
+def _skyline(seed: int) -> Floats:
+    rng = np.random.default_rng([seed, 8])
+    angle = np.linspace(0, 2 * np.pi, 4096, endpoint=False)
+    crests = []
+    for tall in (0.050, 0.026):
+        waves = [
+            rng.uniform(0.3, 1) / k**0.8 * np.sin(k * angle + rng.uniform(0, 7))
+            for k in (1, 2, 3, 5, 9, 17, 31, 67, 131)
+        ]
+        crests.append(tall * np.clip(0.45 + 0.35 * np.sum(waves, 0), 0.06, 1.3))
+    return np.array(crests, np.float32)
 
 
 class _Site:
@@ -115,7 +139,6 @@ class _Site:
 
     def develop(self) -> None:
         self._land()
-        self._hills()
         reserved = self._landmarks()
         for k, block in enumerate(self.plan.blocks):
             self._block(block, reserved.get(k, Polygon()))
@@ -124,22 +147,26 @@ class _Site:
         self._plant()
 
     def _land(self) -> None:
-        size = self.plan.size_m
-        everything = box(-HORIZON_M, -HORIZON_M, size + HORIZON_M, size + HORIZON_M)
-        land = everything.difference(self.plan.water).union(self.plan.bridges)
-        facet = self.mesh.facet(Material.GROUND, (0.5, 0.5, 0.5))
-        for triangle in shapely.get_parts(shapely.constrained_delaunay_triangles(land)):
-            corners = shapely.get_coordinates(triangle)[:3]
-            self.mesh.add(np.column_stack([corners, np.zeros(3)]), facet)
-        self._water()
+        """Small flat pieces: the ray caster is slow among long thin triangles. Beyond them, see `World.cast`."""
+        ground = self.mesh.facet(Material.GROUND, (0.5, 0.5, 0.5))
+        water = self.mesh.facet(Material.WATER, (0.22, 0.32, 0.32))
+        ticks = np.linspace(-NEAR_M, self.plan.size_m + NEAR_M, 9 + round(self.plan.size_m / 100))
+        wet = self.plan.water.difference(self.plan.bridges)
+        shapely.prepare(wet)
+        for (a, b), (c, d) in product(pairwise(ticks), repeat=2):
+            cell = box(a, c, b, d)
+            self._sheet(cell.difference(wet) if wet.intersects(cell) else cell, 0.0, ground)
+            if wet.intersects(cell):
+                self._sheet(cell, -2.2, water)
+        self._shores()
 
-    def _water(self) -> None:
-        low, high = -HORIZON_M, self.plan.size_m + HORIZON_M
-        if self.plan.water.is_empty:
-            return
-        sheet = [(low, low, -2.2), (high, low, -2.2), (high, high, -2.2), (low, high, -2.2)]
-        self.mesh.polygon(sheet, Material.WATER, (0.22, 0.32, 0.32))
-        near = box(-400, -400, self.plan.size_m + 400, self.plan.size_m + 400)
+    def _sheet(self, area: shapely.Geometry, z: float, facet: int) -> None:
+        for triangle in shapely.get_parts(shapely.constrained_delaunay_triangles(area)):
+            corners = shapely.get_coordinates(triangle)[:3]
+            self.mesh.add(np.column_stack([corners, np.full(3, z)]), facet)
+
+    def _shores(self) -> None:
+        near = box(-NEAR_M, -NEAR_M, self.plan.size_m + NEAR_M, self.plan.size_m + NEAR_M)
         for shore in shapely.get_parts(self.plan.water.intersection(near)):
             self._wall(shapely.get_coordinates(shore.exterior), -2.3, 0.0, (0.56, 0.53, 0.48))
         for bridge in shapely.get_parts(self.plan.bridges):
@@ -163,23 +190,6 @@ class _Site:
                     rgb2=[c * 0.9 for c in rgb],
                     size=(1, 1),
                 )
-
-    def _hills(self) -> None:
-        """A skyline of hills around the town: the same from everywhere in it, different in every direction."""
-        n, c = 180, self.plan.size_m / 2
-        angle = np.arange(n + 1) * 2 * np.pi / n
-        for radius, tall, tone in ((4300, 90, 0.9), (6500, 210, 1.0)):
-            waves = sum(
-                self.rng.uniform(0.3, 1) / k * np.sin(k * angle + self.rng.uniform(0, 7))
-                for k in (1, 2, 3, 5, 8, 13, 21)
-            )
-            crest = tall * np.clip(0.45 + 0.35 * np.asarray(waves), 0.05, 1.2)
-            rim = np.column_stack([c + radius * np.cos(angle), c + radius * np.sin(angle)])
-            facet = self.mesh.facet(Material.HILL, (0.30 * tone, 0.37 * tone, 0.24 * tone))
-            for k in range(n):
-                a, b = (*rim[k], 0.0), (*rim[k + 1], 0.0)
-                p, q = (*(c + (rim[k] - c) * 1.15), crest[k]), (*(c + (rim[k + 1] - c) * 1.15), crest[k + 1])
-                self.mesh.add([(a, b, q), (a, q, p)], facet)
 
     def _landmarks(self) -> dict[int, Polygon]:
         """Give every landmark a block of its own, far from the others; small towns get fewer."""
@@ -266,7 +276,14 @@ class _Site:
             self.buildings.append((shapes[-1], height))
             self._forecourt(block, plot, kind)
         if kind == "perimeter":
-            self.areas.append((block.lot.buffer(-20), Ground.GARDEN))
+            self.areas.append((block.lot.buffer(-20), self._pick(Ground.GARDEN, Ground.LAWN, Ground.YARD)))
+            shapes += self._sheds(block.lot.buffer(-21), reserved, 3.2)
+        if kind in ("slabs", "works"):
+            shapes += self._sheds(
+                block.lot.buffer(-14).difference(unary_union([s.buffer(6) for s in shapes])), reserved, 2.8
+            )
+        for plot in plots if kind in ("villas", "rows") else ():
+            self._back_garden(block, plot)
         free = block.lot.difference(unary_union([s.buffer(2.6) for s in shapes]))
         rate = {
             "villas": 1 / 170,
@@ -277,8 +294,71 @@ class _Site:
         }.get(kind, 1 / 900)
         self._scatter(free.buffer(-1.0), rate, reserved, None)
 
-    def _forecourt(self, block: Block, plot: object, kind: str) -> None:
-        corners, u = plot.corners, plot.u  # type: ignore[attr-defined]
+    def _pick(self, *kinds: Ground) -> Ground:
+        return kinds[int(self.rng.integers(len(kinds)))]
+
+    def _sheds(self, area: shapely.Geometry, reserved: Polygon, height: float) -> list[Polygon]:
+        """Low garages and workshops in the middle of a block."""
+        found: list[Polygon] = []
+        if area.is_empty:
+            return found
+        u = _grain(area)
+        west, south, east, north = area.bounds
+        for _ in range(int(area.area / 700)):
+            turned = u if self.rng.random() < 0.5 else np.array([-u[1], u[0]])
+            outline = rectangle(
+                self.rng.uniform((west, south), (east, north)),
+                turned,
+                self.rng.uniform(8, 26),
+                self.rng.uniform(5.5, 9),
+            )
+            shape = Polygon(outline)
+            if (
+                not area.contains(shape)
+                or shape.intersects(reserved)
+                or any(shape.distance(f) < 3 for f in found)
+            ):
+                continue
+            wall, roof = self.rng.uniform(0.35, 0.8, 3) * 0.4 + 0.4, self.rng.uniform(0.25, 0.75)
+            tall = float(height * self.rng.uniform(0.9, 1.5))
+            self.mesh.prism(
+                outline,
+                0,
+                tall,
+                Material.RIBS,
+                wall,
+                rgb2=wall * 0.7,
+                size=(5.0, 1.0),
+                top=(Material.GRAVEL, (roof, roof * 0.97, roof * 0.92)),
+            )
+            self.areas.append((shape.buffer(5), Ground.YARD))
+            self.buildings.append((shape, tall))
+            found.append(shape)
+        return found
+
+    def _back_garden(self, block: Block, plot: Footprint) -> None:
+        """A strip of its own ground behind every house, a terrace, and a hedge to the neighbour."""
+        c, u = plot.corners, plot.u
+        back = np.array([-u[1], u[0]])
+        deep = float(self.rng.uniform(12, 20))
+        strip = rectangle(
+            (c[2] + c[3]) / 2 + back * deep / 2,
+            u,
+            plot.width_m + (5 if block.use == "villas" else -0.3),
+            deep,
+        )
+        ground = self._pick(
+            Ground.LAWN, Ground.GARDEN, Ground.MEADOW, Ground.GARDEN, Ground.GRAVEL, Ground.LAWN
+        )
+        self.areas.append((Polygon(strip).intersection(block.lot), ground))
+        terrace = rectangle((c[2] + c[3]) / 2 + back * 1.6, u, plot.width_m * 0.7, 3.2)
+        self.areas.append((Polygon(terrace).intersection(block.lot), Ground.PATH))
+        line = shapely.LineString([strip[0], strip[3]])
+        if self.rng.random() < 0.6 and block.lot.contains(line):
+            hedge(self.mesh, strip[0], strip[3], height_m=1.6, width_m=0.8, seed=float(self.rng.random()))
+
+    def _forecourt(self, block: Block, plot: Footprint, kind: str) -> None:
+        corners, u = plot.corners, plot.u
         out = np.array([u[1], -u[0]])
         setback = TYPES[kind].setback_m
         if kind == "works":
