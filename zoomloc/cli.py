@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tiles.errors import TilesError
 from zoomloc.errors import PhotoError, ZoomlocError
 
 if TYPE_CHECKING:
-    pass
+    from zoomloc.prediction import Prediction
+
 
 app = typer.Typer(
     help="Says where a street photo was taken, on your own overhead imagery, by zooming in.",

@@ -1,0 +1,53 @@
+"""Training labels: they agree with the grid, and blurred ones are the shares they claim to be."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoomloc.grid import Grid
+from zoomloc.labels import make_labels
+
+GRID = Grid("EPSG:32632", (500_000.0, 5_000_000.0), 640.0, 4, 2)
+offsets = st.floats(0, 639.99)
+shifts = st.floats(-30, 30)
+
+
+@given(east=offsets, south=offsets)
+def test_actions_and_cells_follow_the_grid(east, south):
+    x, y = 500_000 + east, 5_000_000 - south
+    labels = make_labels(GRID, torch.tensor([[x, y]], dtype=torch.float64))
+    path = GRID.path(GRID.cell_at(x, y))
+    assert tuple(labels.actions[0].tolist()) == path
+    assert [tuple(c) for c in labels.cells[0].tolist()] == [GRID.cell(path[:level])[1:] for level in range(2)]
+    assert labels.inside.all()
+    assert (labels.targets[0].argmax(-1) == labels.actions[0]).all()
+
+
+@given(east=offsets, south=offsets, shift=st.tuples(shifts, shifts))
+def test_moving_the_grid_is_moving_the_point_the_other_way(east, south, shift):
+    xy = torch.tensor([[500_000 + east, 5_000_000 - south]], dtype=torch.float64)
+    moved = make_labels(GRID, xy, shift_m=shift, sigma_m=15)
+    back = make_labels(GRID, xy - torch.tensor([shift], dtype=torch.float64), sigma_m=15)
+    assert (moved.inside == back.inside).all()
+    torch.testing.assert_close(moved.targets, back.targets, atol=1e-4, rtol=0)
+
+
+def test_a_point_outside_is_said_to_be_outside():
+    xy = torch.tensor([[499_999.0, 4_999_900.0], [500_100.0, 4_999_900.0]], dtype=torch.float64)
+    assert make_labels(GRID, xy).inside.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("sigma_m", [5.0, 20.0])
+def test_blurred_targets_are_the_share_of_a_gaussian_cloud(sigma_m):
+    point = torch.tensor([[500_000 + 85.0, 5_000_000 - 70.0]], dtype=torch.float64)
+    labels = make_labels(GRID, point, sigma_m=sigma_m)
+    cloud = (
+        point
+        + torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * sigma_m
+    )
+    sampled = make_labels(GRID, cloud)
+    for level in range(2):
+        same_cell = (sampled.cells[:, level] == labels.cells[0, level]).all(dim=1) & sampled.inside
+        shares = torch.bincount(sampled.actions[same_cell, level], minlength=16) / same_cell.sum()
+        torch.testing.assert_close(labels.targets[0, level], shares, atol=5e-3, rtol=0)

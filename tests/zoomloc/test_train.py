@@ -1,0 +1,109 @@
+"""Training: it learns, it resumes to the bit, and several processes are one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from zoomloc.config import load_train_config
+from zoomloc.dataset import StepBatches
+from zoomloc.errors import ConfigError
+from zoomloc.evaluate import evaluate
+from zoomloc.localizer import Localizer
+from zoomloc.train import train
+
+
+def weights(out: Path):
+    return load_file(out / "checkpoint" / "model.safetensors")
+
+
+def same(a, b, **tolerance):
+    assert a.keys() == b.keys()
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+def test_learns(tiny_data, tiny_checkpoint):
+    report = evaluate(
+        Localizer.from_pretrained(tiny_checkpoint, device="cpu"), tiny_data, searches=["greedy", "posterior"]
+    )
+    assert report.n_photos == 32
+    assert report.metrics["posterior"].recall[40] > 5 * report.metrics["chance"].recall[40]
+    assert report.metrics["greedy"].level_accuracy[0] > 5 / 16
+    assert (tiny_checkpoint.parent / "log").is_dir()
+
+
+def test_killed_and_resumed_is_the_same_as_unbroken(tiny_config, tmp_path):
+    settings = {
+        "steps": 60,
+        "checkpoint_minutes": 1e-6,
+        "augment": True,
+        "grid_jitter_m": 10.0,
+        "label_sigma_m": 5.0,
+    }
+    unbroken = load_train_config(tiny_config(tmp_path / "unbroken", **settings))
+    train(unbroken, device="cpu")
+
+    config = tiny_config(tmp_path / "broken", **settings)
+    command = [sys.executable, "-m", "zoomloc", "train", str(config), "--device", "cpu"]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    state = tmp_path / "broken" / "state.pt"
+    while not state.exists() and first.poll() is None:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert 0 < torch.load(state, weights_only=True)["step"] < 60
+
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    same(weights(tmp_path / "unbroken"), weights(tmp_path / "broken"))
+
+
+def test_two_processes_train_the_same_model_as_one(tiny_config, tmp_path):
+    settings = {"steps": 5, "label_smoothing": 0.1}
+    train(load_train_config(tiny_config(tmp_path / "one", **settings)), device="cpu")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    config = tiny_config(tmp_path / "two", **settings)
+    subprocess.run(
+        [*torchrun, "-m", "zoomloc", "train", str(config), "--device", "cpu"],
+        check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    same(weights(tmp_path / "one"), weights(tmp_path / "two"), rtol=1e-3, atol=1e-4)
+
+
+def test_another_configuration_does_not_continue_a_run(tiny_config, tmp_path):
+    train(load_train_config(tiny_config(tmp_path / "run", steps=2)), device="cpu")
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(load_train_config(tiny_config(tmp_path / "run", steps=3)), device="cpu")
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_config, tmp_path):
+    config = load_train_config(tiny_config(tmp_path / "run", steps=2))
+    train(config, device="cpu")
+    before = weights(tmp_path / "run")
+    train(config, device="cpu")
+    same(before, weights(tmp_path / "run"))
+
+
+def test_a_region_of_another_depth_is_refused(tiny_config, tmp_path):
+    path = tiny_config(tmp_path / "run", steps=2)
+    path.write_text(path.read_text().replace("depth = 2", "depth = 3"))
+    with pytest.raises(ConfigError, match="depth"):
+        train(load_train_config(path), device="cpu")
+
+
+def test_batches_cover_every_epoch_once_and_split_between_processes():
+    def batches(start=0, rank=0, world=1):
+        return list(StepBatches(10, batch_size=4, seed=1, start=start, stop=5, rank=rank, world=world))
+
+    everything = [i for batch in batches() for i in batch]
+    assert sorted(everything[:10]) == sorted(everything[10:]) == list(range(10))
+    assert everything[:10] != everything[10:]
+    assert batches(start=2) == batches()[2:]
+    halves = zip(batches(rank=0, world=2), batches(rank=1, world=2), strict=True)
+    assert [sorted(a + b) for a, b in halves] == [sorted(batch) for batch in batches()]

@@ -1,0 +1,5 @@
+"""`python -m zoomloc` is the `zoomloc` command."""
+
+from zoomloc.cli import main
+
+main()
