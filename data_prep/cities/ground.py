@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_prep.cities.mesh import Ground
+from data_prep.cities.noise import pick
 from data_prep.cities.plan import MARGIN_M, Plan
 
 CELL_M = 0.5
@@ -32,18 +33,18 @@ class GroundMap:
     south_west_m: float
     north_m: float
 
-    def cell(self, x: Floats, y: Floats) -> NDArray[np.intp]:
+    def cell(self, x: Floats, y: Floats) -> NDArray[np.int32]:
         """Flat index into the rasters; points outside go to the nearest edge."""
         n = self.kind.shape[0]
-        col = np.clip((x - self.south_west_m) / CELL_M, 0, n - 1).astype(np.intp)
-        row = np.clip((self.north_m - y) / CELL_M, 0, n - 1).astype(np.intp)
+        col = np.clip((x - self.south_west_m) / CELL_M, 0, n - 1).astype(np.int32)
+        row = np.clip((self.north_m - y) / CELL_M, 0, n - 1).astype(np.int32)
         return row * n + col
 
     def open_at(self, x: Floats, y: Floats) -> Floats:
         n = self.openness.shape[0]
-        col = np.clip((x - self.south_west_m) / 2, 0, n - 1).astype(np.intp)
-        row = np.clip((self.north_m - y) / 2, 0, n - 1).astype(np.intp)
-        return self.openness.ravel()[row * n + col]
+        col = np.clip((x - self.south_west_m) / 2, 0, n - 1).astype(np.int32)
+        row = np.clip((self.north_m - y) / 2, 0, n - 1).astype(np.int32)
+        return pick(self.openness.ravel(), row * n + col)
 
 
 def make_ground(

@@ -41,9 +41,8 @@ class Ground(IntEnum):
     WOOD = 6
     CROP = 7
     PATH = 8
-    SAND = 9
-    STUBBLE = 10
-    MEADOW = 11
+    STUBBLE = 9
+    MEADOW = 10
 
 
 STYLE = (  # columns of a style

@@ -75,11 +75,11 @@ def _instances(
     height, turn = rng.uniform(*tree.height_m, n), rng.uniform(0, 2 * np.pi, n)
     tint = rng.uniform(-0.05, 0.05, (n, 1)) + rng.uniform(-0.02, 0.02, (n, 3))
     middle = np.column_stack([places, height * (1 + tree.clear) / 2])
-    radius = height * (1 - tree.clear) / 2
+    kind_of = (float(tree.shape != "cone"), 1.0)  # sheds its leaves; is round
     crowns = [
-        mesh.facet(Material.LEAF, tree.rgb + tint[k], rgb2=(kind / 8, 0, 0), origin=middle[k], size=(radius[k], tree.spread * height[k] / 2), seed=rng.random())
+        mesh.facet(Material.LEAF, tree.rgb + tint[k], origin=middle[k], size=kind_of, seed=rng.random())
         for k in range(n)
-    ]  # fmt: skip
+    ]
     bark = mesh.facet(Material.PLAIN, (0.33, 0.27, 0.22) if kind != 4 else (0.80, 0.79, 0.75))
     c, s = ((height * f(turn))[:, None, None] for f in (np.cos, np.sin))
     for template, facet in ((crown, np.array(crowns)), (trunk, np.full(n, bark))):
@@ -97,7 +97,7 @@ def hedge(mesh: Mesh, a: Floats, b: Floats, *, height_m: float, width_m: float, 
     outline = np.array([a - left, b - left, b + left, a + left])
     middle = (*((a + b) / 2), height_m / 2)
     facet = mesh.facet(
-        Material.LEAF, (0.22, 0.34, 0.15), rgb2=(7 / 8, 0, 0), origin=middle, size=(0.0, 0.0), seed=seed
+        Material.LEAF, (0.22, 0.34, 0.15), origin=middle, size=(0.0, 0.0), seed=seed
     )
     sides = [(p, q) for p, q in zip(outline, np.roll(outline, -1, 0), strict=True)]
     quads = [((*p, 0.0), (*q, 0.0), (*q, height_m), (*p, height_m)) for p, q in sides]

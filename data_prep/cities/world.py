@@ -16,6 +16,7 @@ from data_prep.cities.buildings import TYPES, Footprint, Palette, build, footpri
 from data_prep.cities.ground import GroundMap, make_ground
 from data_prep.cities.landmarks import LANDMARKS
 from data_prep.cities.mesh import Ground, Material, Mesh, Surfaces, rectangle
+from data_prep.cities.noise import F, dot, pick
 from data_prep.cities.plan import Block, Plan, make_plan
 from data_prep.cities.plants import hedge, plant
 from data_prep.cities.traffic import add_traffic, along
@@ -23,17 +24,20 @@ from data_prep.cities.traffic import add_traffic, along
 Floats = NDArray[np.float32]
 MOMENTS = 4  # sets of cars and people; the first is the one seen from above
 GROUND_FACET = 0
+SKY = 255
+TRAFFIC_M = 420.0  # cars further away would be specks, and cost time
 NEAR_M = 400.0  # how far beyond the region the ground is made of triangles
 
 
 @dataclass(frozen=True)
 class Hits:
-    """What a set of rays met; rays into the sky are left out."""
+    """What a set of rays met, ordered by material; rays into the sky are left out."""
 
     ray: NDArray[np.intp]  # index of the ray
     direction: Floats  # (3, n)
     point: Floats  # (3, n)
-    normal: Floats  # (3, n), towards the eye
+    normal: Floats  # (3, n), towards the eye; materials may bend it
+    face: Floats  # (3, n), the same, never bent
     distance_m: Floats
     facet: NDArray[np.int32]
 
@@ -62,23 +66,24 @@ class World:
     def cast(self, origins: Floats, directions: Floats, moment: int) -> Hits:
         """First hits of rays `(n, 3)`, in the town as it was at one moment."""
         found = self.static.run(origins, directions, output=1)
-        moved = self.moments[moment].run(origins, directions, dists=found["tfar"].copy(), output=1)
-        nearer = moved["primID"] >= 0
-        triangle = np.where(nearer, moved["primID"] + self.starts[moment + 1], found["primID"])
-        ray = np.flatnonzero((triangle >= 0) | (directions[:, 2] < -1e-4))
-        triangle, d = triangle[ray], np.ascontiguousarray(directions[ray].T)
-        t, normal = found["tfar"][ray], np.ascontiguousarray(found["Ng"][ray].T)
-        of_moved = np.flatnonzero(nearer[ray])
-        t[of_moved] = moved["tfar"][ray[of_moved]]
-        normal[:, of_moved] = moved["Ng"][ray[of_moved]].T
-        normal *= -np.sign(normal[0] * d[0] + normal[1] * d[1] + normal[2] * d[2])
-        normal /= np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + 1e-12
-        far = triangle < 0  # beyond the last triangle the ground goes on, flat, to the horizon
-        t[far] = (-origins[ray[far], 2] / d[2, far]).astype(np.float32)
-        normal[:, far] = np.array([[0], [0], [1]], np.float32)
-        facet = np.where(far, GROUND_FACET, self.surfaces.facet_of[triangle])
-        point = origins[ray].T + d * t
-        return Hits(ray, d, point, normal, t, facet)
+        reach = np.minimum(found["tfar"], TRAFFIC_M)
+        moved = self.moments[moment].run(origins, directions, dists=reach, output=1)
+        triangle = found["primID"]
+        of_moved = np.flatnonzero(moved["primID"] >= 0)
+        triangle[of_moved] = moved["primID"][of_moved] + self.starts[moment + 1]
+        facet = pick(self.surfaces.facet_of, triangle)
+        far = (triangle < 0) & (directions[:, 2] < -1e-4)
+        facet[far] = GROUND_FACET  # beyond the last triangle the ground goes on, flat, to the horizon
+        kind = pick(self.surfaces.material, facet)
+        kind[(triangle < 0) & ~far] = SKY
+        ray = np.argsort(kind, kind="stable")[: np.count_nonzero(kind != SKY)]
+        t, normal = found["tfar"], found["Ng"]
+        t[of_moved], normal[of_moved] = moved["tfar"][of_moved], moved["Ng"][of_moved]
+        t[far], normal[far] = -origins[far, 2] / directions[far, 2], (0, 0, 1)
+        t, n = pick(t, ray), np.ascontiguousarray(normal.take(ray, 0).T)
+        d, o = (np.ascontiguousarray(a.take(ray, 0).T) for a in (directions, origins))
+        n *= np.copysign(1 / np.sqrt(dot(n, n) + F(1e-20)), -dot(n, d))
+        return Hits(ray, d, o + d * t, n, n.copy(), t, pick(facet, ray))
 
     def shadowed(self, points: Floats, towards: Floats, moment: int) -> NDArray[np.bool_]:
         """Whether something stands between `points` (n, 3) and the sun."""
