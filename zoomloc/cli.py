@@ -43,9 +43,11 @@ def train(
 ) -> None:
     """Train a model; run the same command again to continue a run that was stopped."""
     from zoomloc.config import load_train_config
+
+    settings = load_train_config(config)  # before the slow imports, so that a mistake in it is told at once
     from zoomloc.train import train as run
 
-    typer.echo(f"checkpoint: {run(load_train_config(config), device=device)}")
+    typer.echo(f"checkpoint: {run(settings, device=device)}")
 
 
 @app.command()
@@ -137,13 +139,17 @@ def demo(
 @prep.command()
 def city(
     out: Annotated[Path, typer.Option(help="Folder to write the dataset to.")],
-    seed: Annotated[int, typer.Option(help="Another seed, another city.")] = 7,
-    photos: Annotated[int, typer.Option(min=1, help="Street photos of all splits together.")] = 16_000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same city, byte for byte.")] = 7,
+    photos: Annotated[int, typer.Option(min=5, help="Street photos in all.")] = 16_000,
+    size_m: Annotated[float, typer.Option(help="Side of the city in metres.")] = 2560.0,
+    gsd_m: Annotated[float, typer.Option(help="Metres per overhead pixel.")] = 0.5,
+    test: Annotated[int | None, typer.Option(help="Photos held out for testing (default 1 in 40).")] = None,
+    val: Annotated[int | None, typer.Option(help="Photos held out for validation (default 1 in 120).")] = None,
 ) -> None:
     """Simulate a city: overhead imagery, street photos, manifest. Run again to continue after a stop."""
     from data_prep.cities import make_city
 
-    make_city(out, seed=seed, n_photos=photos)
+    make_city(out, seed=seed, photos=photos, size_m=size_m, gsd_m=gsd_m, test=test, val=val)
 
 
 def _describe(prediction: "Prediction", error_m: float | None) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from zoomloc.config import ModelConfig
 from zoomloc.decoder import ZoomDecoder
 from zoomloc.encoder import Encoder, normalise
+from zoomloc.errors import ConfigError
 
 
 class ZoomModel(nn.Module):
@@ -45,7 +46,13 @@ def n_parameters(model: nn.Module) -> int:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """ "auto" takes a GPU where there is one."""
-    return torch.device(
-        "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
-    )
+    """The device of that name; "auto" takes a GPU where there is one. Raises ConfigError for one that is not here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device '{name}' is unknown; use cpu, cuda or auto") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device '{name}' is not on this machine; use cpu or auto")
+    return device

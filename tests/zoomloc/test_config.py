@@ -1,0 +1,51 @@
+"""Configurations: a mistake is one line that says where it is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from zoomloc.config import load_train_config
+from zoomloc.errors import ConfigError
+
+GOOD = 'data = "d"\nout = "o"\nsteps = 10\nbatch_size = 2\n'
+
+
+def load(tmp_path: Path, text: str):
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    return load_train_config(path)
+
+
+def test_folders_are_relative_to_the_file(tmp_path):
+    config = load(tmp_path, GOOD + "[model]\nwidth = 768\n")
+    assert (config.data, config.out) == (tmp_path / "d", tmp_path / "o")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD + "learning_rat = 1e-3", "unknown key 'learning_rat'; did you mean learning_rate"),
+        (GOOD + "[model]\nwidht = 3", "unknown key 'model.widht'; did you mean width"),
+        (GOOD + "[model]\nwidth = 10\nencoder_heads = 4", "width 10 must be an even multiple"),
+        (GOOD.replace("steps = 10", "steps = -1"), "steps: .*greater than 0"),
+        (GOOD.replace("steps = 10\n", ""), "steps: .*required"),
+        ("steps = ", "not valid TOML"),
+    ],
+)
+def test_mistakes(tmp_path, text, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+    assert "c.toml" in str(caught.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="is not there"):
+        load_train_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_configurations_are_valid(path):
+    assert re.match(r"\w+", path.stem)
+    load_train_config(path)
