@@ -54,12 +54,6 @@ class Pose:
         scale = 1 / np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
         return np.stack([(part * scale).ravel() for part in d], -1).astype(np.float32, copy=False)
 
-    def project(self, point: tuple[float, float, float], width: int, height: int) -> tuple[float, float]:
-        """Column and row (pixel centres at .5) at which a point of the town appears."""
-        right, down, forward = self.axes() @ (np.array(point) - (self.x, self.y, self.z))
-        per_px = 2 * np.tan(np.radians(self.fov_deg) / 2) / width
-        return float(right / forward / per_px + width / 2), float(down / forward / per_px + height / 2)
-
 
 def take(
     world: World, pose: Pose, look: Look, *, width: int, height: int, moment: int, rng: np.random.Generator

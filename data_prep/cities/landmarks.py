@@ -1,22 +1,34 @@
 """Landmarks: the dozen buildings of which a town has one each, several of them tall enough to steer by."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from data_prep.cities.buildings import Footprint, pitched
+from data_prep.cities.footprints import Footprint
 from data_prep.cities.mesh import Material, Mesh, rectangle, ring
+from data_prep.cities.roofs import Paint, pitched
 
 Floats = NDArray[np.float64]
 Rgb = tuple[float, float, float]
 Maker = Callable[[np.random.Generator, Mesh, Floats, Floats], None]
 
 
-def _lathe(mesh: Mesh, centre: Floats, profile: list[tuple[float, float]], material: Material, rgb: Rgb, *, sides: int = 24, rgb2: Rgb | None = None, size: tuple[float, float] = (3.0, 4.0)) -> None:  # fmt: skip
+def _lathe(
+    mesh: Mesh,
+    centre: Floats,
+    profile: list[tuple[float, float]],
+    material: Material,
+    rgb: Rgb,
+    *,
+    sides: int = 24,
+    rgb2: Rgb | None = None,
+    size: tuple[float, float] = (3.0, 4.0),
+) -> None:
     """A surface of revolution through (radius, height) pairs; patterns run around it in u and up it in v."""
-    for (r0, z0), (r1, z1) in zip(profile[:-1], profile[1:], strict=True):
+    for (r0, z0), (r1, z1) in pairwise(profile):
         low, high = ring(centre, max(r0, 0.01), sides), ring(centre, max(r1, 0.01), sides)
         for k in range(sides):
             j = (k + 1) % sides
@@ -26,7 +38,19 @@ def _lathe(mesh: Mesh, centre: Floats, profile: list[tuple[float, float]], mater
             mesh.polygon(corners, material, rgb, rgb2=rgb2, size=size, **upright)
 
 
-def _box(mesh: Mesh, centre: Floats, u: Floats, w: float, d: float, low: float, high: float, rgb: Rgb, *, material: Material = Material.PLAIN, **options: object) -> None:  # fmt: skip
+def _box(
+    mesh: Mesh,
+    centre: Floats,
+    u: Floats,
+    w: float,
+    d: float,
+    low: float,
+    high: float,
+    rgb: Rgb,
+    *,
+    material: Material = Material.PLAIN,
+    **options: object,
+) -> None:
     outline = rectangle(centre, u, w, d)
     mesh.prism(
         outline, low, high, material, rgb, top=(Material.GRAVEL, tuple(c * 0.85 for c in rgb)), **options
@@ -68,7 +92,7 @@ def church(rng: np.random.Generator, mesh: Mesh, c: Floats, u: Floats) -> None:
     wall, roof = (0.80, 0.74, 0.62), (0.30, 0.52, 0.45)
     style = _style(mesh, bay_m=5.0, floor_m=12.0, window_w=0.3, window_high=0.85)
     _box(mesh, c, u, 38, 16, 0, 13, wall, material=Material.WALL, style=style, rgb2=wall)
-    pitched(mesh, Footprint(c, u, 38, 16), 13, 10, 0.0, False, wall, (0.55, 0.30, 0.22), 0.3)
+    pitched(mesh, Footprint(c, u, 38, 16), 13, 10, Paint(wall, (0.55, 0.30, 0.22), wall, 0.3))
     tower = c - u * 23
     _box(mesh, tower, u, 9, 9, 0, 34, wall, material=Material.WALL, style=style, rgb2=wall)
     base = rectangle(tower, u, 9.6, 9.6)
@@ -80,9 +104,9 @@ def cathedral(rng: np.random.Generator, mesh: Mesh, c: Floats, u: Floats) -> Non
     wall, roof = (0.66, 0.44, 0.34), (0.28, 0.30, 0.34)
     style = _style(mesh, bay_m=6.0, floor_m=18.0, window_w=0.34, window_high=0.88)
     _box(mesh, c, u, 62, 22, 0, 20, wall, material=Material.WALL, style=style, rgb2=wall)
-    pitched(mesh, Footprint(c, u, 62, 22), 20, 15, 0.0, False, wall, roof, 0.1)
+    pitched(mesh, Footprint(c, u, 62, 22), 20, 15, Paint(wall, roof, wall, 0.1))
     _box(mesh, c + u * 10, u, 14, 42, 0, 19, wall, material=Material.WALL, style=style, rgb2=wall)
-    pitched(mesh, Footprint(c + u * 10, u, 14, 42), 19, 10, 0.0, True, wall, roof, 0.1)
+    pitched(mesh, Footprint(c + u * 10, u, 14, 42), 19, 10, Paint(wall, roof, wall, 0.1), turned=True)
     for side in (-1, 1):
         tower = c - u * 32 + _left(u) * side * 8
         _box(mesh, tower, u, 10, 10, 0, 46, wall, material=Material.WALL, style=style, rgb2=wall)
@@ -339,26 +363,26 @@ def power_hall(rng: np.random.Generator, mesh: Mesh, c: Floats, u: Floats) -> No
         )
 
 
-# Where each kind may stand, in the order in which a town gets them.
-LANDMARKS: tuple[tuple[str, Maker, tuple[str, ...], float], ...] = (
-    ("television tower", tv_tower, ("slabs", "villas", "park"), 14),
-    ("church", church, ("rows", "perimeter", "villas"), 34),
-    ("chimney", chimney, ("works",), 40),
-    ("skyscraper", skyscraper, ("towers", "perimeter"), 22),
-    ("cathedral", cathedral, ("perimeter",), 46),
-    ("stadium", stadium, ("slabs", "works", "crop", "rows"), 70),
-    ("gasholder", gasholder, ("works", "rows"), 30),
-    ("ferris wheel", wheel, ("park",), 32),
-    ("domed hall", domed_hall, ("perimeter", "towers"), 36),
-    ("water tower", water_tower, ("villas", "rows"), 13),
-    ("cooling tower", cooling_tower, ("works", "crop"), 40),
-    ("gold tower", gold_tower, ("towers", "perimeter", "slabs"), 24),
-    ("castle", castle, ("park", "wood", "villas"), 30),
-    ("glass pyramid", glass_pyramid, ("perimeter", "rows", "towers"), 34),
-    ("column", column, ("perimeter", "rows", "plaza"), 10),
-    ("silos", silos, ("crop", "works"), 32),
-    ("power hall", power_hall, ("works", "slabs"), 30),
-    ("second church", church, ("villas", "rows"), 34),
+# Who builds it, where it may stand and the radius in metres it needs, in the order in which a town gets them.
+LANDMARKS: tuple[tuple[Maker, tuple[str, ...], float], ...] = (
+    (tv_tower, ("slabs", "villas", "park"), 14),
+    (church, ("rows", "perimeter", "villas"), 34),
+    (chimney, ("works",), 40),
+    (skyscraper, ("towers", "perimeter"), 22),
+    (cathedral, ("perimeter",), 46),
+    (stadium, ("slabs", "works", "crop", "rows"), 70),
+    (gasholder, ("works", "rows"), 30),
+    (wheel, ("park",), 32),
+    (domed_hall, ("perimeter", "towers"), 36),
+    (water_tower, ("villas", "rows"), 13),
+    (cooling_tower, ("works", "crop"), 40),
+    (gold_tower, ("towers", "perimeter", "slabs"), 24),
+    (castle, ("park", "wood", "villas"), 30),
+    (glass_pyramid, ("perimeter", "rows", "towers"), 34),
+    (column, ("perimeter", "rows", "plaza"), 10),
+    (silos, ("crop", "works"), 32),
+    (power_hall, ("works", "slabs"), 30),
+    (church, ("villas", "rows"), 34),
 )
 
 

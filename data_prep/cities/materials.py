@@ -156,7 +156,9 @@ def _wall(b: Brush) -> None:
     between = (up > 0) & (up < 1) & whole
     inside = (across < 1) & between
     edge_u, edge_v = (1 - across) * wide * bay_m / 2, np.minimum(up, 1 - up) * tall * floor_m
-    bars = (aside * bay_m < 0.05) & (style["mullions"] >= 1) | (np.abs(up - 0.68) < 0.03) & (style["mullions"] >= 2)
+    bars = (aside * bay_m < 0.05) & (style["mullions"] >= 1) | (np.abs(up - 0.68) < 0.03) & (
+        style["mullions"] >= 2
+    )
     frame = inside & ((np.minimum(edge_u, edge_v) < 0.09) | (bars & ~door))
 
     wall = b.albedo * _masonry(b, u, z, seed, style["brick"])
@@ -204,7 +206,9 @@ for _kind, _rgb in {
     Ground.STUBBLE: (0.52, 0.43, 0.30), Ground.MEADOW: (0.43, 0.46, 0.27),
 }.items():  # fmt: skip
     _GROUND[:, _kind] = np.array(_rgb) ** 2.2
-_GREEN = np.isin(np.arange(len(Ground)), [Ground.FIELD, Ground.LAWN, Ground.GARDEN, Ground.WOOD, Ground.MEADOW])
+_GREEN = np.isin(
+    np.arange(len(Ground)), [Ground.FIELD, Ground.LAWN, Ground.GARDEN, Ground.WOOD, Ground.MEADOW]
+)
 _ROWS = np.isin(np.arange(len(Ground)), [Ground.CROP, Ground.STUBBLE])
 _ABROAD = np.array([Ground.FIELD, Ground.MEADOW, Ground.CROP, Ground.STUBBLE, Ground.WOOD])
 _PALE = np.array([[0.42], [0.36], [0.17]], np.float32)  # dry grass
@@ -220,7 +224,11 @@ def _ground(b: Brush) -> None:
     away = (np.minimum(x, y) < -79) | (np.maximum(x, y) > size + 79)
     kind = pick(g.kind.ravel(), g.cell(x + shift, y - shift))
     far = np.flatnonzero(away)
-    patch = hashed(np.floor((x[far] + y[far] * 0.3) / 170), np.floor((y[far] - x[far] * 0.3) / 120), np.full(len(far), 5, np.uint32))
+    patch = hashed(
+        np.floor((x[far] + y[far] * 0.3) / 170),
+        np.floor((y[far] - x[far] * 0.3) / 120),
+        np.full(len(far), 5, np.uint32),
+    )
     kind[far] = _ABROAD[(patch * 4.99).astype(np.intp)]
     colour = pick(_GROUND, kind) * (0.62 + 0.46 * fine + 0.30 * coarse)
     dry = pick(_GREEN, kind) * np.clip(b.look.bare + 0.25 * (coarse - 0.5), 0, 1)
@@ -241,7 +249,9 @@ def _ground(b: Brush) -> None:
             b.albedo[channel][near] = painted[channel]
 
 
-def _street(p: Floats, x: Floats, y: Floats, verge: Floats, spread: Floats, fine: Floats, coarse: Floats) -> Floats:
+def _street(
+    p: Floats, x: Floats, y: Floats, verge: Floats, spread: Floats, fine: Floats, coarse: Floats
+) -> Floats:
     """Asphalt, marks, kerb and sidewalk, from exact distances to the street's axis."""
     ax, ay, ux, uy, half, walk, start, clear0, clear1, total, tone, long = p
     along, across = (x - ax) * ux + (y - ay) * uy, (x - ax) * uy - (y - ay) * ux
@@ -253,7 +263,13 @@ def _street(p: Floats, x: Floats, y: Floats, verge: Floats, spread: Floats, fine
     patch = 1 - F(0.18) * (noise(x + 31, y, 0.23) > 0.66)
     grey = (0.105 + 0.05 * tone) * (0.72 + 0.30 * fine + 0.28 * coarse + worn) * patch
     ends = np.minimum(at - clear0, total - at - clear1)  # metres from the nearer junction's mouth
-    grey = mix(grey, 0.62, _marks(at, across, half, ends, total, np.minimum(clear0, clear1), spread) * paved * (0.55 + 0.35 * fine))
+    grey = mix(
+        grey,
+        0.62,
+        _marks(at, across, half, ends, total, np.minimum(clear0, clear1), spread)
+        * paved
+        * (0.55 + 0.35 * fine),
+    )
     joint = ((fract(at * 1.1) < 0.06) | (fract(kerb * 1.1) < 0.06)) & (spread < 0.06)
     stone = (0.26 + 0.16 * fract(tone * 5.3)) * (0.80 + 0.4 * fine) * (1 - F(0.2) * joint)
     stone = mix(stone, 0.44 + 0.1 * fine, (kerb < 0.28) & paved)
@@ -266,7 +282,9 @@ def _street(p: Floats, x: Floats, y: Floats, verge: Floats, spread: Floats, fine
     return np.stack(out)
 
 
-def _marks(at: Floats, across: Floats, half: Floats, ends: Floats, total: Floats, mouth: Floats, spread: Floats) -> Mask:
+def _marks(
+    at: Floats, across: Floats, half: Floats, ends: Floats, total: Floats, mouth: Floats, spread: Floats
+) -> Mask:
     """Where the carriageway is painted: centre line, lanes, stop lines and crossings."""
     aside, stripe, wide = np.abs(across), 0.075 + spread * 0.25, half > 6
     centre = (aside < stripe) & ((fract(at / 9) < 0.5) | wide)

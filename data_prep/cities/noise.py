@@ -5,6 +5,7 @@ indexing of rows, a blend ten times faster than `np.where`, `x - floor(x)` thirt
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ F = np.float32  # a truth value times a bare number would be 64 bits wide
 TEXTURE_PX = 512
 
 
-def pick(table: NDArray, index: NDArray) -> NDArray:  # type: ignore[type-arg]
+def pick(table: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
     """`table[..., index]`."""
     return table.take(index, -1, mode="clip")
 
@@ -26,7 +27,8 @@ def mix(a: Floats | float, b: Floats | float, share: Floats | Mask) -> Floats:
     return np.asarray(a + (np.subtract(b, a, dtype=np.float32)) * share, np.float32)
 
 
-def fract(x: Floats) -> Floats:
+def fract(x: NDArray[Any]) -> NDArray[Any]:
+    """What is left of the whole numbers, `x % 1`."""
     return x - np.floor(x)
 
 

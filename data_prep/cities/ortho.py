@@ -37,8 +37,8 @@ def strip(world: World, look: Look, first: int, gsd_m: float) -> NDArray[np.uint
         down = np.zeros_like(origins)
         down[:, 2] = -1.0
         total += radiance(world, origins, down, look, moment=0, pixel_rad=gsd_m / FROM_M)
-    light = total.reshape(3, rows, side) / len(SAMPLES) * look.balance[:, :, None]
-    return film(light * 0.80)
+    gain = look.balance[:, :, None] * np.float32(0.8 / len(SAMPLES))
+    return film(total.reshape(3, rows, side) * gain)
 
 
 def write(

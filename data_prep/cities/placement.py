@@ -169,9 +169,8 @@ def _sees(world: World, pose: Pose, moment: int) -> bool:
         pose.azimuth_deg + np.concatenate([np.linspace(-0.45, 0.45, 7) * pose.fov_deg, np.arange(0, 360, 30)])
     )
     level = np.column_stack([np.sin(turns), np.cos(turns), np.zeros(len(turns))])
-    directions = np.concatenate(
-        [level, level + (0, 0, -0.4), level[:7] + (0, 0, 0.35), [(0, 0, 1.0)]]
-    ).astype(np.float32)
+    down, up = np.array((0, 0, -0.4)), np.array((0, 0, 0.35))
+    directions = np.concatenate([level, level + down, level[:7] + up, [(0, 0, 1.0)]]).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     origins = np.tile(np.array([[pose.x, pose.y, pose.z]], np.float32), (len(directions), 1))
     distance = np.full(len(directions), 1e4)

@@ -44,7 +44,7 @@ def _template(species: int, variant: int, leaves: int) -> tuple[Floats, Floats]:
     leaf = at[:, None] + rng.normal(size=(leaves, 3, 3)) * 0.13
     crown = _shape(np.concatenate([bumps[core.faces], leaf]), kind)
     trunk = trimesh.creation.cylinder(radius=0.018, height=kind.clear + 0.25, sections=4)
-    stem = trunk.vertices + (0, 0, (kind.clear + 0.25) / 2)
+    stem = trunk.vertices + np.array((0, 0, (kind.clear + 0.25) / 2))
     return crown, stem[trunk.faces]
 
 
@@ -96,9 +96,7 @@ def hedge(mesh: Mesh, a: Floats, b: Floats, *, height_m: float, width_m: float, 
     left = np.array([-u[1], u[0]]) * width_m / 2
     outline = np.array([a - left, b - left, b + left, a + left])
     middle = (*((a + b) / 2), height_m / 2)
-    facet = mesh.facet(
-        Material.LEAF, (0.22, 0.34, 0.15), origin=middle, size=(0.0, 0.0), seed=seed
-    )
+    facet = mesh.facet(Material.LEAF, (0.22, 0.34, 0.15), origin=middle, size=(0.0, 0.0), seed=seed)
     sides = [(p, q) for p, q in zip(outline, np.roll(outline, -1, 0), strict=True)]
     quads = [((*p, 0.0), (*q, 0.0), (*q, height_m), (*p, height_m)) for p, q in sides]
     quads.append(tuple((*p, height_m) for p in outline))  # type: ignore[arg-type]

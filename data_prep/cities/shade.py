@@ -22,8 +22,8 @@ def radiance(
     above = np.flatnonzero(missed)
     if len(above):
         d = np.ascontiguousarray(directions.take(above, 0).T)
-        for channel, colour in zip(out, sky(world, d, look), strict=True):
-            channel[above] = colour
+        for row, colour in zip(out, sky(world, d, look), strict=True):
+            row[above] = colour
     if len(hits.ray) == 0:
         return out
     surface = paint(world, hits, look, pixel_rad)

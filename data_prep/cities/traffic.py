@@ -1,6 +1,7 @@
 """What has moved between two pictures: parked and driving cars, vans and people."""
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import trimesh
@@ -25,11 +26,7 @@ PARTS = {"body": 0, "glass": 1, "tyre": 2}
 def _loft(sections: list[tuple[float, float, float, float]]) -> Floats:
     """Skin through boxes' cross-sections (x0, x1, half width, z), bottom to top, closed above."""
     rings = [np.array([(x0, -w, z), (x1, -w, z), (x1, w, z), (x0, w, z)]) for x0, x1, w, z in sections]
-    quads = [
-        (lo[k], lo[(k + 1) % 4], hi[(k + 1) % 4], hi[k])
-        for lo, hi in zip(rings[:-1], rings[1:], strict=True)
-        for k in range(4)
-    ]
+    quads = [(lo[k], lo[(k + 1) % 4], hi[(k + 1) % 4], hi[k]) for lo, hi in pairwise(rings) for k in range(4)]
     quads.append(tuple(rings[-1]))
     return np.array([(q[i], q[j], q[k]) for q in quads for i, j, k in ((0, 1, 2), (0, 2, 3))])
 
@@ -64,7 +61,7 @@ def _person() -> tuple[tuple[str, Floats], ...]:
     )
     torso = _loft([(-0.12, 0.12, 0.19, 0.80), (-0.14, 0.14, 0.25, 1.35), (-0.08, 0.08, 0.12, 1.50)])
     head = trimesh.creation.icosphere(subdivisions=0, radius=0.14)
-    return ("legs", legs), ("torso", torso), ("head", (head.vertices + (0, 0, 1.63))[head.faces])
+    return ("legs", legs), ("torso", torso), ("head", (head.vertices + np.array((0, 0, 1.63)))[head.faces])
 
 
 def add_traffic(rng: np.random.Generator, mesh: Mesh, plan: Plan) -> None:
