@@ -71,7 +71,11 @@ def tiny_data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "photos").mkdir()
     rng = np.random.default_rng(0)
-    field = ndimage.zoom(rng.random((6, 6, 3)) * 255, (SIZE_M / 6, SIZE_M / 6, 1), order=1).clip(0, 255).astype(np.uint8)
+    field = (
+        ndimage.zoom(rng.random((6, 6, 3)) * 255, (SIZE_M / 6, SIZE_M / 6, 1), order=1)
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     west, north = 500_000.0, 5_000_000.0
     with rasterio.open(
         folder / "city.tif", "w", driver="GTiff", width=SIZE_M, height=SIZE_M, count=3, dtype="uint8",
@@ -88,8 +92,12 @@ def tiny_data(tmp_path_factory) -> Path:
             lat, lon = region.grid.unproject(west + x, north - y)
             shot = Image.fromarray(field[y - 16 : y + 16, x - 16 : x + 16]).resize((64, 36))
             shot.save(folder / name, quality=95, exif=_exif(lat, lon))
-            rows.append({"photo": name, "geometry": Point(lon, lat), "split": split, "projection": "perspective"})
-    frame = gpd.GeoDataFrame(rows, crs="EPSG:4326").assign(heading=None, captured_at=None, sequence=None, fov=None)
+            rows.append(
+                {"photo": name, "geometry": Point(lon, lat), "split": split, "projection": "perspective"}
+            )
+    frame = gpd.GeoDataFrame(rows, crs="EPSG:4326").assign(
+        heading=None, captured_at=None, sequence=None, fov=None
+    )
     manifest.write(frame, folder / "manifest.parquet")
     return folder
 
@@ -103,7 +111,13 @@ def _exif(lat: float, lon: float) -> bytes:
 
 
 def _write_config(data: Path, out: Path, **settings) -> Path:
-    values = {"steps": 200, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 10, "augment": False} | settings
+    values = {
+        "steps": 200,
+        "batch_size": 32,
+        "learning_rate": 2e-3,
+        "warmup_steps": 10,
+        "augment": False,
+    } | settings
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     path = out.with_suffix(".toml")
     path.write_text("\n".join([f'data = "{data}"', f'out = "{out}"', *lines]) + TINY_MODEL)

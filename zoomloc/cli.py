@@ -3,10 +3,12 @@
 import json
 import sys
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tiles.errors import TilesError
 from zoomloc.errors import PhotoError, ZoomlocError
@@ -20,8 +22,26 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-prep = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
-app.add_typer(prep, name="prep")
+
+PREP = {"city": "data_prep.cities.city:main"}
+
+
+class LazyCommands(TyperGroup):
+    """Commands that live in another room, which is entered only when one of them is asked for."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        return sorted(PREP)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+        if cmd_name not in PREP:
+            return None
+        module, function = PREP[cmd_name].split(":")
+        room = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        room.command(cmd_name)(getattr(import_module(module), function))
+        return typer.main.get_command(room)
+
+
+app.add_typer(typer.Typer(cls=LazyCommands, help="Prepare datasets.", no_args_is_help=True), name="prep")
 
 EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -134,22 +154,6 @@ def demo(
     from zoomloc.demo import run
 
     run(out, device=device)
-
-
-@prep.command()
-def city(
-    out: Annotated[Path, typer.Option(help="Folder to write the dataset to.")],
-    seed: Annotated[int, typer.Option(help="The same seed makes the same city, byte for byte.")] = 7,
-    photos: Annotated[int, typer.Option(min=5, help="Street photos in all.")] = 16_000,
-    size_m: Annotated[float, typer.Option(help="Side of the city in metres.")] = 2560.0,
-    gsd_m: Annotated[float, typer.Option(help="Metres per overhead pixel.")] = 0.5,
-    test: Annotated[int | None, typer.Option(help="Photos held out for testing (default 1 in 40).")] = None,
-    val: Annotated[int | None, typer.Option(help="Photos held out for validation (default 1 in 120).")] = None,
-) -> None:
-    """Simulate a city: overhead imagery, street photos, manifest. Run again to continue after a stop."""
-    from data_prep.cities import make_city
-
-    make_city(out, seed=seed, photos=photos, size_m=size_m, gsd_m=gsd_m, test=test, val=val)
 
 
 def _describe(prediction: "Prediction", error_m: float | None) -> str:

@@ -38,7 +38,8 @@ class Encoder(nn.Module):
             )
         )
         # For masked pre-training only; left trainable, it would wait in vain for a gradient.
-        self.backbone.embeddings.mask_token.requires_grad_(False)
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name != "embeddings.mask_token")
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, h, w) normalised images -> (N, width) features; h and w are multiples of the patch side."""

@@ -56,7 +56,9 @@ def main(
     checkpoint.save(model, out / "checkpoint", dtype=torch.float16)
     facts = json.loads(report.read_text())
     n_train = int((rows.split == "train").sum())
-    card = _card(settings, facts, config=config, prep=prep, n_train=n_train, parameters=n_parameters(model) / 1e6)
+    card = _card(
+        settings, facts, config=config, prep=prep, n_train=n_train, parameters=n_parameters(model) / 1e6
+    )
     (out / "checkpoint" / "README.md").write_text(card)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {size / 1e6:.1f} MB")

@@ -293,5 +293,6 @@ def _check_fits(config: TrainConfig, region: Region, processes: Processes) -> No
         raise ConfigError(f"batch_size {config.batch_size} does not divide by {processes.world} processes")
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
+    """The dataset makes whole batches; there is nothing to collate."""
     return batch

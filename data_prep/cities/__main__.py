@@ -1,7 +1,14 @@
-"""`python -m data_prep.cities --out DIR`."""
+"""`python -m data_prep.cities --out DIR`, the same as `zoomloc prep city --out DIR`."""
+
+import sys
 
 import typer
 
 from data_prep.cities.city import main
+from zoomloc.errors import ZoomlocError
 
-typer.run(main)
+try:
+    typer.run(main)
+except ZoomlocError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
@@ -33,12 +34,15 @@ from data_prep.cities.look import overhead_look, street_look
 from data_prep.cities.placement import Placement, Split, place
 from data_prep.cities.world import World, make_world
 from zoomloc import manifest
-from zoomloc.errors import ConfigError, OutputError, ZoomlocError
+from zoomloc.errors import ConfigError, OutputError
 
 CRS = "EPSG:32632"
 NORTH_WEST = (536000.0, 5702560.0)  # Hesse, half a degree east of the zone's central meridian
 BRANCH, LEAF_M = 4, 40.0
 SMALLEST_M = 320.0
+FRAME_MM = (
+    math.hypot(36, 24) * 16 / math.hypot(16, 9)
+)  # width of a 16:9 frame with the diagonal of 35 mm film
 ATTRIBUTION = "simulated by zoomloc"
 
 
@@ -213,7 +217,7 @@ def geographic(placed: Placement, size_m: float) -> tuple[float, float, float]:
 
 def exif(*, lat: float, lon: float, heading_deg: float, fov_deg: float, captured_at: datetime) -> bytes:
     """EXIF as a phone writes it, the position to a tenth of a millimetre."""
-    focal_35_mm = 18 / np.tan(np.radians(fov_deg) / 2)
+    focal_35_mm = FRAME_MM / 2 / np.tan(np.radians(fov_deg) / 2)
     gps = {
         piexif.GPSIFD.GPSVersionID: (2, 3, 0, 0),
         piexif.GPSIFD.GPSLatitudeRef: "N" if lat >= 0 else "S",
@@ -227,7 +231,7 @@ def exif(*, lat: float, lon: float, heading_deg: float, fov_deg: float, captured
     shot = {
         piexif.ExifIFD.DateTimeOriginal: taken,
         piexif.ExifIFD.OffsetTimeOriginal: "+00:00",
-        # The tag holds whole millimetres; the exact field of view is the focal length over the 36 mm frame.
+        # The tag holds whole millimetres; the exact focal length for such film is the other one.
         piexif.ExifIFD.FocalLengthIn35mmFilm: round(focal_35_mm),
         piexif.ExifIFD.FocalLength: (round(focal_35_mm * 1000), 1000),
     }
@@ -290,18 +294,14 @@ def main(
     workers: Annotated[int | None, typer.Option(help="Processes (default: one a core).")] = None,
 ) -> None:
     """Simulate a town: an orthophoto and street photos cast from one geometry."""
-    try:
-        make_city(
-            out,
-            seed=seed,
-            photos=photos,
-            size_m=size_m,
-            gsd_m=gsd_m,
-            width=width,
-            test=test,
-            val=val,
-            workers=workers,
-        )
-    except ZoomlocError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from None
+    make_city(
+        out,
+        seed=seed,
+        photos=photos,
+        size_m=size_m,
+        gsd_m=gsd_m,
+        width=width,
+        test=test,
+        val=val,
+        workers=workers,
+    )

@@ -31,13 +31,17 @@ def test_round_trip(saved):
     assert not loaded.training
     for key, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[key])
-    assert "encoder.backbone.encoder.layer.0.attention.attention.query.weight" in load_file(folder / "model.safetensors")
+    assert "encoder.backbone.encoder.layer.0.attention.attention.query.weight" in load_file(
+        folder / "model.safetensors"
+    )
 
 
 def test_half_precision_halves_the_file_and_loads_as_float32(saved, tmp_path):
     model, folder = saved
     checkpoint.save(model, tmp_path / "half", dtype=torch.float16)
-    assert (tmp_path / "half/model.safetensors").stat().st_size < 0.6 * (folder / "model.safetensors").stat().st_size
+    assert (tmp_path / "half/model.safetensors").stat().st_size < 0.6 * (
+        folder / "model.safetensors"
+    ).stat().st_size
     assert next(checkpoint.load(tmp_path / "half").parameters()).dtype == torch.float32
 
 
@@ -45,7 +49,9 @@ def breakages():
     return {
         "no folder": lambda f: [p.unlink() for p in f.iterdir()],
         "no weights": lambda f: (f / "model.safetensors").unlink(),
-        "cut off": lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:1000]),
+        "cut off": lambda f: (f / "model.safetensors").write_bytes(
+            (f / "model.safetensors").read_bytes()[:1000]
+        ),
         "empty": lambda f: (f / "model.safetensors").write_bytes(b""),
         "not JSON": lambda f: (f / "config.json").write_text("{"),
         "unknown key": lambda f: (f / "config.json").write_text('{"widht": 3}'),

@@ -21,7 +21,11 @@ def zoomloc(*words, code=0):
     out, err = io.StringIO(), io.StringIO()
     argv, sys.argv = sys.argv, ["zoomloc", *map(str, words)]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as exit_,
+        ):
             main()
     finally:
         sys.argv = argv
@@ -39,7 +43,15 @@ def refused(*words, says):
 
 @pytest.fixture
 def locate(tiny_data, tiny_checkpoint):
-    return ["locate", "--region", tiny_data / "region.json", "--checkpoint", tiny_checkpoint, "--device", "cpu"]
+    return [
+        "locate",
+        "--region",
+        tiny_data / "region.json",
+        "--checkpoint",
+        tiny_checkpoint,
+        "--device",
+        "cpu",
+    ]
 
 
 @pytest.fixture
@@ -48,7 +60,9 @@ def photos(tiny_data):
 
 
 def test_locate_writes_what_it_prints(locate, photos, tmp_path):
-    out, _ = zoomloc(*locate, *photos, "--out", tmp_path / "r.geojson", "--figure", tmp_path / "panels", "--top", 3)
+    out, _ = zoomloc(
+        *locate, *photos, "--out", tmp_path / "r.geojson", "--figure", tmp_path / "panels", "--top", 3
+    )
     features = json.loads((tmp_path / "r.geojson").read_text())["features"]
     assert len(features) == 3
     for photo, feature in zip(photos, features, strict=True):
@@ -62,7 +76,9 @@ def test_locate_writes_what_it_prints(locate, photos, tmp_path):
 
 @pytest.mark.parametrize("search", ["greedy", "beam", "posterior"])
 def test_every_search(locate, photos, tmp_path, search):
-    zoomloc(*locate, photos[0], "--search", search, "--out", tmp_path / "r.json", "--figure", tmp_path / "p.png")
+    zoomloc(
+        *locate, photos[0], "--search", search, "--out", tmp_path / "r.json", "--figure", tmp_path / "p.png"
+    )
     assert json.loads((tmp_path / "r.json").read_text())["predictions"][0]["search"] == search
     assert (tmp_path / "p.png").exists()
 
@@ -105,7 +121,9 @@ def test_photos_that_are_odd_but_fine(locate, photos, tmp_path):
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.jpg", exif=exif)
-    out, _ = zoomloc(*locate, *(tmp_path / n for n in ("cmyk.jpg", "sixteen.png", "photo.heic", "turned.jpg")))
+    out, _ = zoomloc(
+        *locate, *(tmp_path / n for n in ("cmyk.jpg", "sixteen.png", "photo.heic", "turned.jpg"))
+    )
     assert out.count("zoom path") == 4
 
 
@@ -142,7 +160,15 @@ def test_imagery_that_covers_part_of_the_region_is_masked(tiny_data, tiny_checkp
 def test_other_mistakes(locate, photos, tmp_path, tiny_data, tiny_checkpoint):
     refused(*locate[:-4], photos[0], "--checkpoint", tmp_path, says="has no config.json")
     refused(*locate, photos[0], "--out", tmp_path / "r.xyz", says=r"r\.xyz")
-    refused("locate", photos[0], "--region", tmp_path / "no.json", "--checkpoint", tiny_checkpoint, says="no such file")
+    refused(
+        "locate",
+        photos[0],
+        "--region",
+        tmp_path / "no.json",
+        "--checkpoint",
+        tiny_checkpoint,
+        says="no such file",
+    )
     refused("train", tmp_path / "no.toml", says="not there")
     refused("evaluate", tmp_path, "--checkpoint", tiny_checkpoint, says="region.json")
     refused("locate", photos[0], "--region", tiny_data / "region.json", "--checkpoint", tiny_checkpoint,
@@ -150,7 +176,9 @@ def test_other_mistakes(locate, photos, tmp_path, tiny_data, tiny_checkpoint):
 
 
 def test_evaluate_prints_and_writes(tiny_data, tiny_checkpoint, tmp_path):
-    out, _ = zoomloc("evaluate", tiny_data, "--checkpoint", tiny_checkpoint, "--out", tmp_path / "r.json", "--limit", 8)
+    out, _ = zoomloc(
+        "evaluate", tiny_data, "--checkpoint", tiny_checkpoint, "--out", tmp_path / "r.json", "--limit", 8
+    )
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["n_photos"] == 8
     assert set(report["metrics"]) == {"chance", "greedy", "beam", "posterior"}
@@ -165,7 +193,10 @@ def test_as_a_process_of_its_own(tmp_path):
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == f"zoomloc: configuration {tmp_path / 'no.toml'} is not there; configs/ holds examples\n"
+    assert (
+        done.stderr
+        == f"zoomloc: configuration {tmp_path / 'no.toml'} is not there; configs/ holds examples\n"
+    )
 
 
 def test_imports_are_light():

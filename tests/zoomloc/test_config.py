@@ -45,7 +45,9 @@ def test_a_missing_file(tmp_path):
         load_train_config(tmp_path / "none.toml")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.toml")), ids=lambda p: p.stem
+)
 def test_shipped_configurations_are_valid(path):
     assert re.match(r"\w+", path.stem)
     load_train_config(path)

@@ -18,7 +18,9 @@ def answer(x, y):
 def test_errors_recalls_and_paths():
     truth = np.array([[500_020.0, 4_999_980.0]] * 4)
     offsets = [0.0, 8.0, 45.0, 300.0]  # the third ends in the next leaf, the fourth in another quarter
-    metrics = measure(GRID, truth, [answer(x + offset, y) for (x, y), offset in zip(truth, offsets, strict=True)])
+    metrics = measure(
+        GRID, truth, [answer(x + offset, y) for (x, y), offset in zip(truth, offsets, strict=True)]
+    )
     assert metrics.recall == {5: 0.25, 10: 0.5, 25: 0.5, 40: 0.5, 50: 0.75, 100: 0.75}
     assert metrics.median_m == pytest.approx((8 + 45) / 2, abs=0.01)
     assert metrics.mean_m == pytest.approx(np.mean(offsets), abs=0.01)

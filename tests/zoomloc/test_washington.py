@@ -33,8 +33,17 @@ def test_six_real_photos(shared_data, benchmark, tmp_path, monkeypatch):
     benchmark.make_dataset(dc, tmp_path, depth=3)
     photos = sorted((dc / "photos").glob("*.jpg"))
     out = tmp_path / "places.geojson"
-    words = ["locate", *photos, "--region", tmp_path / "region.json", "--checkpoint", demo.FOLDER / "checkpoint"]
-    monkeypatch.setattr(sys, "argv", ["zoomloc", *map(str, words), "--out", str(out), "--figure", str(tmp_path / "p")])
+    words = [
+        "locate",
+        *photos,
+        "--region",
+        tmp_path / "region.json",
+        "--checkpoint",
+        demo.FOLDER / "checkpoint",
+    ]
+    monkeypatch.setattr(
+        sys, "argv", ["zoomloc", *map(str, words), "--out", str(out), "--figure", str(tmp_path / "p")]
+    )
     with contextlib.redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit) as exit_:
         main()
     assert not exit_.value.code
