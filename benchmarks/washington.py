@@ -28,11 +28,15 @@ def make_dataset(dc: Path, folder: Path, *, depth: int) -> None:
     positions = pd.read_csv(dc / "photos" / "photos.csv")
     (folder / "photos").symlink_to((dc / "photos").resolve())
     imagery = (str(dc.resolve() / "imagery" / "*.tif"),)
-    place = Region("washington-dc", "EPSG:26985", (395993.5, 141189.0), 10000, 4, depth, imagery, "Open Data DC", folder)
+    place = Region(
+        "washington-dc", "EPSG:26985", (395993.5, 141189.0), 10000, 4, depth, imagery, "Open Data DC", folder
+    )
     place.save(folder / "region.json")
     points = gpd.points_from_xy(positions.longitude, positions.latitude, crs="EPSG:4326")
     frame = gpd.GeoDataFrame({"photo": "photos/" + positions.file}, geometry=points)
-    frame = frame.assign(heading=None, captured_at=None, sequence=None, split="test", fov=None, projection="perspective")
+    frame = frame.assign(
+        heading=None, captured_at=None, sequence=None, split="test", fov=None, projection="perspective"
+    )
     manifest.write(frame, folder / "manifest.parquet")
 
 
@@ -43,11 +47,15 @@ def run(dc: Path) -> Report:
         return evaluate(localizer, Path(folder), searches=["greedy", "beam", "posterior"])
 
 
-def main(dc: Path, out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None) -> None:
+def main(
+    dc: Path, out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None
+) -> None:
     report = run(dc)
     Console(width=140).print(table(report))
     if out:
-        out.write_text(json.dumps(report.as_dict() | {"data": "Washington DC, six real photos"}, indent=1) + "\n")
+        out.write_text(
+            json.dumps(report.as_dict() | {"data": "Washington DC, six real photos"}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The `zoomloc` command. The one place that knows every room of the house, and opens each only when asked to."""
 
 import json
+import math
 import sys
 from enum import StrEnum
 from importlib import import_module
@@ -123,24 +124,25 @@ def locate(
     index = localizer.index(place)  # refuses a region that does not fit before any photo is read
     found: list[Prediction] = []
     failures: list[tuple[str, str]] = []
-    for path in photos:
-        try:
-            photo = load(path)
-        except PhotoError as error:
-            typer.echo(f"zoomloc: {error}", err=True)
-            failures.append((str(path), str(error)))
-            continue
-        found += localizer.locate([photo.pixels], place, names=[str(path)], how=search.value, top_k=top)
-        typer.echo(_describe(found[-1], outputs.error_m(photo, found[-1])))
-        if figure:
-            target = (
-                figure
-                if figure.suffix.lower() == ".png" and len(photos) == 1
-                else figure / f"{path.stem}.png"
-            )
-            figures.panel(photo, found[-1], region=place, pyramid=index.pyramid, path=target)
-    if out:
-        outputs.write(found, out, failures=failures)
+    try:
+        for path in photos:
+            try:
+                photo = load(path)
+                found += localizer.locate(
+                    [photo.pixels], place, names=[str(path)], how=search.value, top_k=top
+                )
+            except (PhotoError, TilesError) as error:
+                typer.echo(f"zoomloc: {error}", err=True)
+                failures.append((str(path), str(error)))
+                continue
+            typer.echo(_describe(found[-1], outputs.error_m(photo, found[-1])))
+            if figure:
+                alone = len(photos) == 1 and figure.suffix.lower() == ".png"
+                target = figure if alone else figure / f"{path.stem}.png"
+                figures.panel(photo, found[-1], region=place, pyramid=index.pyramid, path=target)
+    finally:  # whatever stops the run, what was found is kept
+        if out:
+            outputs.write(found, out, failures=failures)
     if failures:
         raise typer.Exit(EXIT_SOME_FAILED if found else EXIT_BAD_INPUT)
 
@@ -158,10 +160,13 @@ def demo(
 
 def _describe(prediction: "Prediction", error_m: float | None) -> str:
     """A photo's answer for the terminal."""
-    error = "" if error_m is None else f", {error_m:.0f} m from its EXIF position"
+    facts = [f"its cell has probability {prediction.probability:.1%}"]
+    if math.isfinite(prediction.radius_50_m):
+        facts.append(f"half of all within {prediction.radius_50_m:.0f} m")
+    if error_m is not None:
+        facts.append(f"{error_m:.0f} m from its EXIF position")
     lines = [
-        f"{prediction.photo}: {prediction.lat:.6f}, {prediction.lon:.6f} (probability of its cell "
-        f"{prediction.probability:.1%}, half of it within {prediction.radius_50_m:.0f} m{error})",
+        f"{prediction.photo}: {prediction.lat:.6f}, {prediction.lon:.6f} ({', '.join(facts)})",
         "  zoom path " + " > ".join(str(child) for child in prediction.path),
     ]
     lines += [

@@ -1,0 +1,82 @@
+"""How fast the parts are on this machine: importing, locating with the demonstration model, simulating photos.
+
+    python benchmarks/speed.py
+
+Prints one line a figure. Locating is timed warm: the cells of the map are encoded before.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from data_prep.cities import make_city
+from zoomloc import demo
+from zoomloc.localizer import Localizer, Search
+from zoomloc.photo import load
+from zoomloc.region import Region
+
+SEARCHES: tuple[Search, ...] = ("greedy", "beam", "posterior")
+PHOTOS = 200
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def importing(packages: str) -> float:
+    """Seconds a fresh interpreter takes for `import packages`, less its own start; median of five."""
+
+    def run(code: str) -> float:
+        return median(
+            seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True)) for _ in range(5)
+        )
+
+    return run(f"import {packages}") - run("pass")
+
+
+def locating() -> dict[Search, float]:
+    """Milliseconds a photo, file to answer, one at a time."""
+    region = Region.load(demo.FOLDER / "region.json")
+    localizer = Localizer.from_pretrained(demo.FOLDER / "checkpoint", device="cpu")
+    localizer.index(region).build()
+    files = sorted((demo.FOLDER / "photos").glob("*.jpg"))
+    return {
+        how: 1000
+        * median(
+            seconds(lambda f=file, h=how: localizer.locate([load(f).pixels], region, names=[f.name], how=h))
+            for file in files
+        )
+        for how in SEARCHES
+    }
+
+
+def simulating() -> float:
+    """Photos a second at 384 x 216 from all cores, the city being built already: the slope between two runs."""
+
+    def make(photos: int) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            return seconds(
+                lambda: make_city(Path(folder), seed=7, photos=photos, size_m=1280, gsd_m=4, test=20, val=20)
+            )
+
+    return PHOTOS / (make(100 + PHOTOS) - make(100))
+
+
+def main() -> None:
+    print(f"threads                 {torch.get_num_threads()}")
+    print(f"import zoomloc, tiles   {importing('zoomloc, tiles'):.2f} s")
+    for how, milliseconds in locating().items():
+        print(f"locate, {how:<15} {milliseconds:.0f} ms a photo")
+    print(f"simulate                {simulating():.1f} photos/s")
+
+
+if __name__ == "__main__":
+    main()
