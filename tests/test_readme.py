@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from zoomloc.cli import main
+from zoomloc.evaluate import markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -100,3 +101,9 @@ def test_pictures_and_files_named_are_there():
     )
     for name in named:
         assert name.startswith("http") or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("name", ["demo", "washington"])
+def test_the_figures_are_those_of_the_commands(name):
+    facts = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
+    assert markdown(facts) in README

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,3 +130,15 @@ def table(report: Report) -> Table:
             levels,
         )
     return out
+
+
+def markdown(facts: dict[str, Any]) -> str:
+    """A report that was written as JSON and read again, as a Markdown table."""
+    radii = list(facts["metrics"]["chance"]["recall"])
+    head = ["", *(f"R@{r} m" for r in radii), "median", "mean", "path"]
+    lines = [head, ["---"] * len(head)]
+    for name, m in facts["metrics"].items():
+        recalls = [f"{100 * m['recall'][r]:.1f} %" for r in radii]
+        path = f"{100 * m['path_accuracy']:.1f} %"
+        lines.append([name, *recalls, f"{m['median_m']:.1f} m", f"{m['mean_m']:.1f} m", path])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -14,6 +14,7 @@ import typer
 from zoomloc import checkpoint, manifest
 from zoomloc.config import TrainConfig, load_train_config
 from zoomloc.demo import FOLDER
+from zoomloc.evaluate import markdown
 from zoomloc.model import n_parameters
 
 PHOTOS = 24
@@ -79,18 +80,6 @@ def _card(
         split=facts["split"],
         table=markdown(facts),
     )
-
-
-def markdown(facts: dict[str, Any]) -> str:
-    """The metrics of an evaluation report as a Markdown table."""
-    radii = list(facts["metrics"]["chance"]["recall"])
-    head = ["", *(f"R@{r} m" for r in radii), "median", "mean", "path"]
-    lines = [head, ["---"] * len(head)]
-    for name, m in facts["metrics"].items():
-        recalls = [f"{100 * m['recall'][r]:.1f} %" for r in radii]
-        path = f"{100 * m['path_accuracy']:.1f} %"
-        lines.append([name, *recalls, f"{m['median_m']:.1f} m", f"{m['mean_m']:.1f} m", path])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,8 @@ def train(config: TrainConfig, *, device: str = "auto") -> Path:
     """Run a configuration to its last step, continuing where an earlier run of it stopped.
 
     Writes config.out/checkpoint (the model), state.pt (what resuming needs) and TensorBoard logs. Returns the
-    checkpoint's folder. Raises ConfigError, RegionError, ManifestError or tiles.TilesError for bad input.
+    checkpoint's folder. SIGINT or SIGTERM saves first and raises KeyboardInterrupt. Raises ConfigError, RegionError,
+    ManifestError, PhotoError or tiles.TilesError for bad input.
     """
     processes = _join()
     place = pick_device(device)
@@ -75,15 +78,35 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
     first = trainer.resume()
     monitor = _Monitor(trainer, region, enabled=processes.leads)
     saved = time.monotonic()
-    for step, batch in enumerate(monitor.track(_loader(data, config, first, processes), first), start=first):
-        monitor.log(step, trainer.step(batch, step))
-        if processes.leads and time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            trainer.save(step + 1)
-            saved = time.monotonic()
+    with _stop_asked() as stop_asked:
+        for step, batch in enumerate(
+            monitor.track(_loader(data, config, first, processes), first), start=first
+        ):
+            monitor.log(step, trainer.step(batch, step))
+            due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+            if processes.leads and (due or stop_asked()):
+                trainer.save(step + 1)
+                saved = time.monotonic()
+            if stop_asked():
+                raise KeyboardInterrupt
     if processes.leads:
         trainer.save(config.steps)
     monitor.close()
     return trainer.checkpoint
+
+
+@contextmanager
+def _stop_asked() -> Iterator[Callable[[], bool]]:
+    """Turns SIGINT and SIGTERM into a question, so that a run stops between two steps and loses neither."""
+    asked: list[int] = []
+    before = {
+        s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _loader(data: PhotoDataset, config: TrainConfig, first: int, processes: Processes) -> DataLoader[Batch]:

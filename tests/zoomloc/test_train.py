@@ -64,6 +64,21 @@ def test_killed_and_resumed_is_the_same_as_unbroken(tiny_config, tmp_path):
     same(weights(tmp_path / "unbroken"), weights(tmp_path / "broken"))
 
 
+def test_asked_to_stop_it_saves_first(tiny_config, tmp_path):
+    config = tiny_config(tmp_path / "run", steps=100_000, checkpoint_minutes=0.05)
+    state = tmp_path / "run" / "state.pt"
+    command = [sys.executable, "-m", "zoomloc", "train", str(config), "--device", "cpu"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not state.exists() and run.poll() is None:
+        time.sleep(0.01)
+    saved = torch.load(state, weights_only=True)["step"]
+    time.sleep(0.5)  # the next regular save is three seconds away
+    run.send_signal(signal.SIGINT)
+    assert "zoomloc: interrupted" in run.communicate()[1]
+    assert run.returncode == 130
+    assert torch.load(state, weights_only=True)["step"] > saved
+
+
 def test_two_processes_train_the_same_model_as_one(tiny_config, tmp_path):
     settings = {"steps": 5, "label_smoothing": 0.1}
     train(load_train_config(tiny_config(tmp_path / "one", **settings)), device="cpu")
