@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from zoomloc.config import ModelConfig, parse
@@ -22,7 +23,7 @@ def save(model: ZoomModel, folder: Path, *, dtype: torch.dtype = torch.float32) 
     folder.mkdir(parents=True, exist_ok=True)
     state = {to_published(k): v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
     temporary = folder / "model.safetensors.part"
-    save_file(state, temporary)
+    temporary.write_bytes(to_bytes(state))
     (folder / "config.json").write_text(model.config.model_dump_json(indent=1) + "\n")
     temporary.replace(folder / "model.safetensors")
 
