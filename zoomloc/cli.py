@@ -18,7 +18,21 @@ if TYPE_CHECKING:
     from zoomloc.prediction import Prediction
 
 
+EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Interruptible(TyperGroup):
+    """Ends with the exit code of an interruption, where typer would end as for any failure."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(_fail("interrupted", EXIT_INTERRUPTED))
+
+
 app = typer.Typer(
+    cls=Interruptible,
     help="Says where a street photo was taken, on your own overhead imagery, by zooming in.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -43,8 +57,6 @@ class LazyCommands(TyperGroup):
 
 
 app.add_typer(typer.Typer(cls=LazyCommands, help="Prepare datasets.", no_args_is_help=True), name="prep")
-
-EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class SearchName(StrEnum):
@@ -182,8 +194,6 @@ def main() -> None:
         app()
     except (ZoomlocError, TilesError) as error:
         sys.exit(_fail(str(error), EXIT_BAD_INPUT))
-    except KeyboardInterrupt:
-        sys.exit(_fail("interrupted", EXIT_INTERRUPTED))
 
 
 def _fail(message: str, code: int) -> int:
