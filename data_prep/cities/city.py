@@ -19,14 +19,6 @@ import pyproj
 import shapely
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from data_prep.cities import ortho
 from data_prep.cities.camera import take
@@ -35,6 +27,7 @@ from data_prep.cities.placement import Placement, Split, place
 from data_prep.cities.world import World, make_world
 from zoomloc import manifest
 from zoomloc.errors import ConfigError, OutputError
+from zoomloc.progress import progress
 
 CRS = "EPSG:32632"
 NORTH_WEST = (536000.0, 5702560.0)  # Hesse, half a degree east of the zone's central meridian
@@ -84,16 +77,15 @@ def make_city(
     settings = Settings(seed, photos, size_m, gsd_m, width, round(width * 9 / 16), split.test, split.val)
     _check(settings)
     _claim(out, settings)
-    console = Console(stderr=True)
-    with console.status("building the town"):
+    with Console(stderr=True).status("building the town"):
         world = make_world(seed=seed, size_m=size_m)
         placements = place(world, seed=seed, split=split)
     job = _Job(out, world, placements, settings)
     jobs = workers or len(os.sched_getaffinity(0))
     if not (out / "city.tif").exists():
-        _overhead(job, jobs, console)
+        _overhead(job, jobs)
     missing = [p.number for p in placements if not _photo_path(out, p.number).exists()]
-    for _ in _parallel(_shoot, job, missing, jobs, console, "photos"):
+    for _ in _parallel(_shoot, job, missing, jobs, "photos"):
         pass
     _write_manifest(out, job)
     _write_region(out, settings)
@@ -142,29 +134,22 @@ def _claim(out: Path, settings: Settings) -> None:
 
 
 def _parallel(
-    work: Callable[[int], Any], job: _Job, items: Iterable[int], jobs: int, console: Console, title: str
+    work: Callable[[int], Any], job: _Job, items: Iterable[int], jobs: int, title: str
 ) -> Iterable[Any]:
     """Results of `work` in order, from forked workers that share the built town, under a progress bar."""
     global _job
     _job = job
     items = list(items)
-    bar = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*bar, console=console) as progress:
-        task = progress.add_task(title, total=len(items))
-        if jobs == 1:
-            for item in items:
-                yield work(item)
-                progress.advance(task)
-            return
-        with multiprocessing.get_context("fork").Pool(jobs) as pool:
-            for result in pool.imap(work, items, chunksize=4):
-                yield result
-                progress.advance(task)
+    if jobs == 1:
+        yield from progress(map(work, items), title, len(items))
+        return
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from progress(pool.imap(work, items, chunksize=4), title, len(items))
 
 
-def _overhead(job: _Job, jobs: int, console: Console) -> None:
+def _overhead(job: _Job, jobs: int) -> None:
     s = job.settings
-    rows = _parallel(_strip, job, ortho.strips(s.size_m, s.gsd_m), jobs, console, "overhead")
+    rows = _parallel(_strip, job, ortho.strips(s.size_m, s.gsd_m), jobs, "overhead")
     pixels = np.concatenate(list(rows), axis=1)
     ortho.write(pixels, job.out / "city.tif", crs=CRS, north_west=NORTH_WEST, gsd_m=s.gsd_m, quality=76)
 
