@@ -23,7 +23,7 @@ from zoomloc import checkpoint, manifest
 from zoomloc.augment import augment
 from zoomloc.config import TrainConfig
 from zoomloc.dataset import Batch, PhotoDataset, StepBatches, seeded
-from zoomloc.errors import ConfigError
+from zoomloc.errors import ConfigError, OutputError
 from zoomloc.evaluate import evaluate
 from zoomloc.labels import Labels, make_labels
 from zoomloc.localizer import Localizer
@@ -69,6 +69,10 @@ def train(config: TrainConfig, *, device: str = "auto") -> Path:
 def _train(config: TrainConfig, processes: Processes, device: torch.device) -> Path:
     region = Region.load(config.data / "region.json")
     _check_fits(config, region, processes)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{config.out}: cannot be made ({error.strerror}); choose another `out`") from None
     data = PhotoDataset(
         config.data, "train", region.grid, px=config.model.photo_px, cache=config.cache_photos
     )

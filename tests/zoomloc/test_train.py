@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from zoomloc.config import load_train_config
 from zoomloc.dataset import StepBatches
-from zoomloc.errors import ConfigError
+from zoomloc.errors import ConfigError, OutputError
 from zoomloc.evaluate import evaluate
 from zoomloc.localizer import Localizer
 from zoomloc.train import train
@@ -103,6 +103,13 @@ def test_a_finished_run_is_left_as_it_is(tiny_config, tmp_path):
     before = weights(tmp_path / "run")
     train(config, device="cpu")
     same(before, weights(tmp_path / "run"))
+
+
+def test_a_file_in_the_way_of_the_run_is_refused(tiny_config, tmp_path):
+    (tmp_path / "file").touch()
+    config = load_train_config(tiny_config(tmp_path / "run", steps=2))
+    with pytest.raises(OutputError, match="choose another `out`"):
+        train(config.model_copy(update={"out": tmp_path / "file"}), device="cpu")
 
 
 def test_a_region_of_another_depth_is_refused(tiny_config, tmp_path):
