@@ -75,13 +75,3 @@ def ground_m(bounds: Bounds, crs: str) -> tuple[float, float]:
     geod = Geod(ellps="WGS84")
     _, _, (across, along) = geod.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
     return float(across), float(along)
-
-
-def check_window(bounds: Bounds, crs: str, shape: tuple[int, int]) -> None:
-    """Raises TilesError for a window that is none: an unknown CRS, no area, no pixels."""
-    crs_named(crs)
-    if not (np.isfinite(bounds).all() and bounds.width > 0 and bounds.height > 0 and min(shape) > 0):
-        raise TilesError(
-            f"empty window: bounds {tuple(bounds)} of {crs}, {shape[0]} x {shape[1]} px; "
-            "give west < east, south < north and a shape of at least 1 x 1"
-        )

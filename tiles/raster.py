@@ -17,20 +17,22 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
-from rasterio.windows import Window
+from rasterio.windows import Window as PixelWindow
 
 from tiles.bounds import Bounds
 from tiles.errors import TilesError
 from tiles.geo import ground_m
+from tiles.source import Source
 from tiles.view import View, empty_view
 from tiles.warp import MARGIN_PX, Canvas, Footprint, footprint, render
+from tiles.window import Window
 
 STRETCH_PERCENT = (2.0, 98.0)
 STRETCH_SAMPLE_PX = 1024
 MAX_OPEN = 64  # files a thread keeps open; 1,024 is a common limit for a whole process
 
 
-class RasterSource:
+class RasterSource(Source):
     """A raster file.
 
     Colours: the red, green and blue bands where the file names them, else the first three; one band is grey;
@@ -53,11 +55,11 @@ class RasterSource:
         self._decimations: list[int] = dataset.overviews(1)
         self._bands = _colour_bands(dataset)
 
-    def read(self, bounds: Bounds, crs: str, shape: tuple[int, int]) -> View:
-        """See `Source.read`."""
-        place = footprint(bounds, crs, shape, raster_crs=self.crs, raster_transform=self._transform)
+    def render(self, window: Window) -> View:
+        """See `Source.render`."""
+        place = footprint(window, self.crs, self._transform)
         canvas = self._canvas(place) if place else None
-        return render(canvas, bounds, crs, shape) if canvas else empty_view(shape)
+        return render(canvas, window) if canvas else empty_view(window.shape)
 
     def close(self) -> None:
         self._handles.close()
@@ -85,7 +87,7 @@ class RasterSource:
         return level, decimation
 
     def _read(self, dataset: DatasetReader, cols: range, rows: range, step: int) -> Canvas:
-        window = Window(cols.start, rows.start, len(cols), len(rows))
+        window = PixelWindow(cols.start, rows.start, len(cols), len(rows))
         shape = ceil(len(rows) / step), ceil(len(cols) / step)
         resampling = Resampling.average if step > 1 else Resampling.nearest
         try:

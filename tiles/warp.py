@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
-from tiles.bounds import Bounds
-from tiles.geo import GRID_POINTS, check_window, grid_over, same_crs, transform
+from tiles.geo import same_crs, transform
 from tiles.view import View, empty_view
+from tiles.window import GRID_POINTS, Window
 
 MARGIN_PX = (
     8  # canvas beyond the window: two window pixels for a cubic kernel, at a scale of up to 2, doubled
@@ -56,43 +56,36 @@ class Footprint:
     scale: float
 
 
-def footprint(
-    bounds: Bounds, crs: str, shape: tuple[int, int], *, raster_crs: str, raster_transform: Affine
-) -> Footprint | None:
-    """Where the window `bounds` of `crs`, shape = (height, width) pixels, lies in a raster.
-
-    None where the raster's CRS is not defined in the window. Raises TilesError for an unknown CRS or an empty
-    window.
-    """
-    check_window(bounds, crs, shape)
-    points = _to_raster(*grid_over(bounds), crs, raster_crs, raster_transform)
+def footprint(window: Window, raster_crs: str, raster_transform: Affine) -> Footprint | None:
+    """Where a window lies in a raster; None where the raster's CRS is not defined in the window."""
+    points = np.stack(~raster_transform * window.in_crs(raster_crs))
     kept = np.isfinite(points).all(axis=0)
-    scale = _scale(points, shape)
+    scale = _scale(points, window.shape)
     if not (kept.any() and np.isfinite(scale)):
         return None
     cols, rows = points[:, kept]
     return Footprint(float(cols.min()), float(rows.min()), float(cols.max()), float(rows.max()), scale)
 
 
-def render(canvas: Canvas, bounds: Bounds, crs: str, shape: tuple[int, int]) -> View:
-    """The window `bounds` of `crs`, shape = (height, width) pixels, from a canvas.
+def render(canvas: Canvas, window: Window) -> View:
+    """The view of a window, from a canvas.
 
     Areas are averaged where the window shrinks the canvas; a cubic interpolates where it enlarges it. A pixel
     is imagery where at least half of it is.
     """
-    place = footprint(bounds, crs, shape, raster_crs=canvas.crs, raster_transform=canvas.transform)
+    place = footprint(window, canvas.crs, canvas.transform)
     if place is None:
-        return empty_view(shape)
-    if same_crs(crs, canvas.crs) and _is_north_up(canvas.transform):
+        return empty_view(window.shape)
+    if window.bearing_deg == 0 and same_crs(window.crs, canvas.crs) and _is_north_up(canvas.transform):
         pixels, alpha = resample(
             canvas.pixels,
             canvas.alpha,
             cols=(place.left, place.right),
             rows=(place.top, place.bottom),
-            shape=shape,
+            shape=window.shape,
         )
     else:
-        pixels, alpha = _warp(_oversampled(canvas, place), bounds, crs, shape)
+        pixels, alpha = _warp(_oversampled(canvas, place), window)
     mask = alpha >= 128
     np.copyto(pixels, 0, where=~mask[..., None])
     return View(pixels, mask)
@@ -185,45 +178,35 @@ def _oversampled(canvas: Canvas, place: Footprint) -> Canvas:
     return Canvas(pixels, alpha, transform, canvas.crs)
 
 
-def _warp(
-    canvas: Canvas, bounds: Bounds, crs: str, shape: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _warp(canvas: Canvas, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The window from an oversampled canvas, bilinear over a mesh of small quadrilaterals.
 
     Pillow's own bicubic would shift edges by up to 0.1 px; on twice the pixels bilinear is both sharp and exact.
     """
     image = Image.fromarray(np.dstack([canvas.pixels, canvas.alpha]))
-    height, width = shape
+    height, width = window.shape
     warped = image.transform(
         (width, height),
         Image.Transform.MESH,
-        list(_mesh(canvas, bounds, crs, shape)),
+        list(_mesh(canvas, window)),
         Image.Resampling.BILINEAR,
     )
     rgba = np.array(warped)
     return rgba[..., :3].copy(), rgba[..., 3]
 
 
-def _mesh(canvas: Canvas, bounds: Bounds, crs: str, shape: tuple[int, int]) -> Iterator[tuple[Any, Any]]:
+def _mesh(canvas: Canvas, window: Window) -> Iterator[tuple[Any, Any]]:
     """Pillow's mesh: rectangles of the window, each with its corners' canvas positions: NW, SW, SE, NE."""
-    rows, cols = (np.unique(np.linspace(0, side, MESH + 1).astype(int)) for side in shape)
-    x = bounds.west + bounds.width * cols / shape[1]
-    y = bounds.north - bounds.height * rows / shape[0]
-    grid_x, grid_y = np.meshgrid(x, y)
-    points = _to_raster(grid_x.ravel(), grid_y.ravel(), crs, canvas.crs, canvas.transform)
+    rows, cols = (np.unique(np.linspace(0, side, MESH + 1).astype(int)) for side in window.shape)
+    across, down = np.meshgrid(cols / window.shape[1], rows / window.shape[0])
+    x, y = window.at(across.ravel(), down.ravel())
+    points = np.stack(~canvas.transform * transform(x, y, window.crs, canvas.crs))
     nodes = np.moveaxis(points.reshape(2, len(rows), len(cols)), 0, -1)
     for i, (top, bottom) in enumerate(pairwise(rows.tolist())):
         for j, (left, right) in enumerate(pairwise(cols.tolist())):
             quad = nodes[[i, i + 1, i + 1, i], [j, j, j + 1, j + 1]].ravel()
             if np.isfinite(quad).all():
                 yield (left, top, right, bottom), tuple(quad.tolist())
-
-
-def _to_raster(
-    x: NDArray[np.float64], y: NDArray[np.float64], crs: str, raster_crs: str, raster_transform: Affine
-) -> NDArray[np.float64]:
-    """Points of `crs` as (2, n) fractional columns and rows of a raster."""
-    return np.stack(~raster_transform * transform(x, y, crs, raster_crs))
 
 
 def _is_north_up(affine: Affine) -> bool:

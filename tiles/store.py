@@ -1,0 +1,85 @@
+"""The contract of everything that holds encoded tiles: a folder, an MBTiles or PMTiles file, a server."""
+
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Protocol
+
+from tiles.bounds import Bounds
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a tile pyramid: square tiles, counted east (col) and south (row) from a corner.
+
+    key: what the store calls the level, a zoom in most. north_west: (x, y) of the corner of tile (0, 0) in the
+    store's CRS. side: of a tile, in units of the CRS. px: of a tile, in pixels. cols, rows: those that may hold
+    tiles; a store may lack some of them.
+    """
+
+    key: int
+    north_west: tuple[float, float]
+    side: float
+    px: int
+    cols: range
+    rows: range
+
+    @property
+    def bounds(self) -> Bounds:
+        """Around all tiles, in the store's CRS."""
+        return self.around(self.cols, self.rows)
+
+    def around(self, cols: range, rows: range) -> Bounds:
+        """Around the tiles of some columns and rows."""
+        west, north = self.north_west
+        return Bounds(
+            west=west + cols.start * self.side,
+            south=north - rows.stop * self.side,
+            east=west + cols.stop * self.side,
+            north=north - rows.start * self.side,
+        )
+
+    def touching(self, bounds: Bounds) -> tuple[range, range]:
+        """The columns and rows that a rectangle of the store's CRS touches, of those that may hold tiles."""
+        west, north = self.north_west
+        cols = range(floor((bounds.west - west) / self.side), ceil((bounds.east - west) / self.side))
+        rows = range(floor((north - bounds.north) / self.side), ceil((north - bounds.south) / self.side))
+        return _common(cols, self.cols), _common(rows, self.rows)
+
+
+class TileStore(Protocol):
+    """Encoded tiles by level, column and row. Pickles; may be asked from several threads and processes at once.
+
+    crs: of the grids of tiles. levels: finest first, at least one. bounds: of what is shown, in that CRS, which
+    may be less than the tiles reach over. attribution: whom to name, "" where unknown. padded: tiles may be
+    painted white or black where there is no imagery, as JPEG tiles at the edge of imagery are.
+    """
+
+    crs: str
+    levels: tuple[Level, ...]
+    bounds: Bounds
+    attribution: str
+    padded: bool
+
+    def get(self, level: Level, col: int, row: int) -> bytes | None:
+        """A tile as it is stored (JPEG, PNG, WebP), or None where there is none.
+
+        Raises TilesError, naming the tile, where it cannot be read or fetched.
+        """
+
+    def describe(self, level: Level, col: int, row: int) -> str:
+        """What to call a tile in messages: its path or URL."""
+
+    def close(self) -> None:
+        """Release files and connections; a later `get` opens them again."""
+
+
+WORLD_M = 20037508.342789244  # from the middle of the Web Mercator square to its edges
+
+
+def mercator_level(zoom: int, *, px: int, cols: range, rows: range) -> Level:
+    """The level of a web map (EPSG:3857, rows counted from the north) at a zoom."""
+    return Level(zoom, (-WORLD_M, WORLD_M), 2 * WORLD_M / 2**zoom, px, cols, rows)
+
+
+def _common(one: range, other: range) -> range:
+    return range(max(one.start, other.start), min(one.stop, other.stop))

@@ -1,0 +1,129 @@
+"""Windows out of tiles, whatever holds them."""
+
+from math import log2, sqrt
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from tiles.bounds import Bounds
+from tiles.cache import SHARED
+from tiles.decode import decode
+from tiles.geo import ground_m
+from tiles.source import Source
+from tiles.stack import fill
+from tiles.store import Level, TileStore
+from tiles.view import View, empty_view
+from tiles.warp import MARGIN_PX, Canvas, footprint, render
+from tiles.window import Window
+
+
+class TiledSource(Source):
+    """Tiles as a source.
+
+    A window is read from the coarsest level that is fine enough for it; where that one lacks tiles, or shows
+    them transparent, coarser levels fill in. What no level has is masked. Decoded tiles are kept in `cache.SHARED`.
+    """
+
+    def __init__(self, store: TileStore) -> None:
+        self.store = store
+        self.crs, self.bounds, self.attribution = store.crs, store.bounds, store.attribution
+        self.gsd_m = _gsd_m(store.levels[0], store.crs)
+        self._layers = [_Layer(self, level) for level in store.levels]
+
+    def render(self, window: Window) -> View:
+        """See `Source.render`."""
+        view = empty_view(window.shape)
+        for layer in self._layers[self._first_fine_enough(window) :]:
+            fill(view, layer, window)
+            if view.mask.all():
+                break
+        return view
+
+    def pixels(self, level: Level, col: int, row: int, px: int) -> NDArray[np.uint8] | None:
+        """A tile shrunk to px x px: (px, px, 3), or (px, px, 4) where not all is opaque; read-only, shared.
+
+        None where there is none. Raises TilesError for a damaged tile.
+        """
+        return SHARED.get((id(self), level.key, col, row, px), lambda: self._decoded(level, col, row, px))
+
+    def close(self) -> None:
+        SHARED.forget(id(self))
+        self.store.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TiledSource, (self.store,)
+
+    def __del__(self) -> None:
+        SHARED.forget(id(self))  # the number may name another source tomorrow
+
+    def _first_fine_enough(self, window: Window) -> int:
+        """The index of the coarsest level that keeps the detail a window can show; 0 where none does."""
+        for i in reversed(range(len(self._layers))):
+            if self._layers[i].scale(window) >= 1 - 1e-6:
+                return i
+        return 0
+
+    def _decoded(self, level: Level, col: int, row: int, px: int) -> NDArray[np.uint8] | None:
+        data = self.store.get(level, col, row)
+        if data is None:
+            return None
+        return decode(data, px, padded=self.store.padded, name=self.store.describe(level, col, row))
+
+
+class _Layer:
+    """The tiles of one level."""
+
+    def __init__(self, source: TiledSource, level: Level) -> None:
+        self.source, self.level = source, level
+        self.crs, self.bounds = source.crs, level.bounds
+
+    def scale(self, window: Window) -> float:
+        """Pixels of this level per pixel of a window."""
+        place = footprint(window, self.crs, self._transform(self.level.px))
+        return place.scale if place else 0.0
+
+    def render(self, window: Window) -> View:
+        # Tiles that are much too fine are shrunk by a power of two as they are read.
+        shrink = int(log2(max(1.0, self.scale(window))))
+        canvas = self._canvas(window, max(1, self.level.px >> shrink))
+        return render(canvas, window) if canvas else empty_view(window.shape)
+
+    def _transform(self, px: int) -> Affine:
+        """From columns and rows of pixels, in tiles of `px`, to the CRS."""
+        west, north = self.level.north_west
+        return Affine(self.level.side / px, 0, west, 0, -self.level.side / px, north)
+
+    def _canvas(self, window: Window, px: int) -> Canvas | None:
+        """The tiles around a window, each px by px; None where there are none."""
+        transform = self._transform(px)
+        place = footprint(window, self.crs, transform)
+        if place is None:
+            return None
+        west, north = transform * (place.left - MARGIN_PX, place.top - MARGIN_PX)
+        east, south = transform * (place.right + MARGIN_PX, place.bottom + MARGIN_PX)
+        cols, rows = self.level.touching(Bounds(west, south, east, north))
+        found = {(x, y): self.source.pixels(self.level, x, y, px) for y in rows for x in cols}
+        if all(tile is None for tile in found.values()):
+            return None
+        rgba = np.zeros((len(rows) * px, len(cols) * px, 4), np.uint8)
+        for (x, y), tile in found.items():
+            if tile is not None:
+                top, left = (y - rows.start) * px, (x - cols.start) * px
+                block = rgba[top : top + px, left : left + px]
+                block[..., 3] = 255
+                block[..., : tile.shape[2]] = tile
+        place_of = transform * Affine.translation(cols.start * px, rows.start * px)
+        return Canvas(rgba[..., :3], rgba[..., 3], place_of, self.crs)
+
+
+def _gsd_m(level: Level, crs: str) -> float:
+    """Metres on the ground of a pixel in the middle of the tiles: Mercator's metres are longer."""
+    x, y = (
+        (level.bounds.west + level.bounds.east) / 2,
+        (level.bounds.south + level.bounds.north) / 2,
+    )
+    half = level.side / level.px / 2
+    across, along = ground_m(Bounds(x - half, y - half, x + half, y + half), crs)
+    return sqrt(across * along)
