@@ -53,6 +53,7 @@ class RasterSource(Source):
         self.attribution: str = dataset.tags().get("TIFFTAG_COPYRIGHT", "")
         self._transform = dataset.transform
         self._decimations: list[int] = dataset.overviews(1)
+        self.levels_m = tuple(self.gsd_m * decimation for decimation in (1, *self._decimations))
         self._bands = _colour_bands(dataset)
 
     def render(self, window: Window) -> View:

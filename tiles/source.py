@@ -14,13 +14,15 @@ class Source(ABC):
     """Something that renders any window of any CRS into pixels.
 
     crs: of the imagery itself, such as "EPSG:32632". bounds: of the imagery, in that CRS. gsd_m: metres on
-    the ground of its finest pixel. attribution: whom to name, "" where unknown. Sources may be read from
-    several threads and processes (forked or spawned) at once, and pickled.
+    the ground of its finest pixel. levels_m: the same of every level it is stored at, finest first.
+    attribution: whom to name, "" where unknown. Sources may be read from several threads and processes (forked or
+    spawned) at once, and pickled.
     """
 
     crs: str
     bounds: Bounds
     gsd_m: float
+    levels_m: tuple[float, ...]
     attribution: str
 
     def read(

@@ -35,6 +35,7 @@ class Stack(Source):
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = tuple(sorted(sources, key=lambda source: source.gsd_m))
         self.crs = self.sources[0].crs
+        self.levels_m = tuple(sorted({m for source in self.sources for m in source.levels_m}))
         self.gsd_m = self.sources[0].gsd_m
         self.bounds = _around(
             [transform_bounds(source.bounds, source.crs, self.crs) for source in self.sources]

@@ -29,7 +29,8 @@ class TiledSource(Source):
     def __init__(self, store: TileStore) -> None:
         self.store = store
         self.crs, self.bounds, self.attribution = store.crs, store.bounds, store.attribution
-        self.gsd_m = _gsd_m(store.levels[0], store.crs)
+        self.levels_m = tuple(_gsd_m(level, store.crs) for level in store.levels)
+        self.gsd_m = self.levels_m[0]
         self._layers = [_Layer(self, level) for level in store.levels]
 
     def render(self, window: Window) -> View:
