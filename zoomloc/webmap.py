@@ -64,15 +64,15 @@ def write(
 
 def _page(title: str, data: dict[str, Any]) -> str:
     """The template filled in. Data is JSON in which no `<` can end its script element."""
-    assets = files("zoomloc") / "assets"
-    css = (assets / "leaflet" / "leaflet.css").read_text(encoding="utf-8")
+    leaflet = files("tiles") / "assets" / "leaflet"
+    css = (leaflet / "leaflet.css").read_text(encoding="utf-8")
     parts = {
         "title": html.escape(title),
         "leaflet_css": re.sub(r"[\w-]+:\s*url\([^)]*\);?", "", css),  # pictures of controls not used here
-        "leaflet_js": (assets / "leaflet" / "leaflet.js").read_text(encoding="utf-8"),
+        "leaflet_js": (leaflet / "leaflet.js").read_text(encoding="utf-8"),
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     }
-    template = (assets / "map.html").read_text(encoding="utf-8")
+    template = (files("zoomloc") / "assets" / "map.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 

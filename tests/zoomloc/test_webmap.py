@@ -16,7 +16,7 @@ from zoomloc import figure, webmap
 from zoomloc.errors import OutputError
 
 EVIL = '</script><img src=x onerror="window.harmed=1">.jpg'
-LEAFLET = files("zoomloc") / "assets" / "leaflet"
+LEAFLET = files("tiles") / "assets" / "leaflet"
 
 
 @pytest.fixture
