@@ -38,25 +38,32 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PREP = {"city": "data_prep.cities.city:main"}
+ROOMS = {
+    "prep": {"city": "data_prep.cities.city:main"},
+    "tiles": {name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "serve")},
+}
 
 
-class LazyCommands(TyperGroup):
-    """Commands that live in another room, which is entered only when one of them is asked for."""
+def _lazily(commands: dict[str, str]) -> typer.Typer:
+    """A group of commands that live in another room, which is entered only when one of them is asked for."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(PREP)
+    class LazyCommands(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return sorted(commands)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in PREP:
-            return None
-        module, function = PREP[cmd_name].split(":")
-        room = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        room.command(cmd_name)(getattr(import_module(module), function))
-        return typer.main.get_command(room)
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            if cmd_name not in commands:
+                return None
+            module, function = commands[cmd_name].split(":")
+            room = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            room.command(cmd_name)(getattr(import_module(module), function))
+            return typer.main.get_command(room)
+
+    return typer.Typer(cls=LazyCommands, no_args_is_help=True)
 
 
-app.add_typer(typer.Typer(cls=LazyCommands, help="Prepare datasets.", no_args_is_help=True), name="prep")
+app.add_typer(_lazily(ROOMS["prep"]), name="prep", help="Prepare datasets.")
+app.add_typer(_lazily(ROOMS["tiles"]), name="tiles", help="Look at imagery, build pyramids, serve maps.")
 
 
 class SearchName(StrEnum):

@@ -2,6 +2,7 @@
 
 import glob
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -62,11 +63,14 @@ class Region:
             depth=self.depth,
         )
 
-    def open(self) -> tiles.Pyramid:
-        """Open the imagery. Raises RegionError where it is not there or shows nothing of the square."""
+    def open(self, imagery: Sequence[str] | None = None) -> tiles.Pyramid:
+        """Open the region's imagery, or other imagery in its place.
+
+        Raises RegionError where it is not there or shows nothing of the square.
+        """
         try:
             return tiles.Pyramid(
-                tiles.open([_beside(self.folder, entry) for entry in self.imagery]),
+                tiles.open(imagery or [_beside(self.folder, entry) for entry in self.imagery]),
                 crs=self.crs,
                 north_west=self.north_west,
                 size_m=self.size_m,
@@ -132,4 +136,6 @@ def _near(key: str) -> str:
 
 def _beside(folder: Path, entry: str) -> str:
     """An imagery entry as seen from here; brackets in the folder's own name must not act as a glob."""
+    if "://" in entry or entry.startswith("/vsi"):
+        return entry
     return str(Path(glob.escape(str(folder))) / entry) if glob.has_magic(entry) else str(folder / entry)

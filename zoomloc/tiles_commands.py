@@ -1,0 +1,69 @@
+"""`zoomloc tiles`: the imagery service on the command line. Regions come from here, for `tiles` knows none."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import tiles
+from tiles import Bounds
+from tiles.inspect import check as check_cells
+from tiles.inspect import info as look_over
+from zoomloc.progress import bar
+from zoomloc.region import Region
+
+LISTED = 40  # cells named one by one; beyond it a number says enough
+
+Imagery = Annotated[list[str], typer.Argument(help="Imagery: files, folders, globs or URLs.")]
+
+
+def info(imagery: Imagery) -> None:
+    """Say what imagery is: CRS, bounds, resolution, levels, coverage, attribution."""
+    for uri in imagery:
+        facts = look_over(tiles.open(uri))
+        table = Table(title=uri, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_row("kind", facts.kind)
+        table.add_row("CRS", facts.crs)
+        table.add_row("bounds", _in_words(facts.bounds, "{:.3f}"))
+        if facts.lon_lat:
+            table.add_row("lon, lat", _in_words(facts.lon_lat, "{:.6f}"))
+        table.add_row("resolution", f"{facts.levels_m[0]:.3g} m a pixel on the ground")
+        table.add_row("levels", ", ".join(f"{metres:.3g} m" for metres in facts.levels_m))
+        table.add_row("coverage", f"{facts.coverage:.1%} of the bounds")
+        table.add_row("attribution", facts.attribution or "not stated")
+        Console().print(table, soft_wrap=True)
+
+
+def check(
+    region: Annotated[Path, typer.Option(help="Region file (JSON).")],
+    imagery: Annotated[
+        list[str] | None, typer.Argument(help="Imagery to check in place of the region's own.")
+    ] = None,
+) -> None:
+    """Say which cells of a region have no imagery. Ends with 1 where some have none."""
+    place = Region.load(region)
+    pyramid = place.open(imagery or None)
+    with bar() as display:
+        task = display.add_task("looking at cells", total=None)
+        found = check_cells(
+            pyramid, progress=lambda done, total: display.update(task, completed=done, total=total)
+        )
+    smallest = found.levels[-1]
+    typer.echo(f"region '{place.name}': imagery covers {found.levels[0][0, 0]:.1%} of it")
+    typer.echo(
+        f"smallest cells with a view: {smallest.size}, of which {int((smallest == 1).sum())} are covered whole, "
+        f"{found.partial} in part, {int((smallest == 0).sum())} not at all"
+    )
+    for level, row, col in found.empty[:LISTED]:
+        typer.echo(f"  no imagery: level {level}, row {row}, column {col}")
+    if len(found.empty) > LISTED:
+        typer.echo(f"  ... and {len(found.empty) - LISTED} more")
+    if found.empty:
+        raise typer.Exit(1)
+
+
+def _in_words(bounds: Bounds, number: str) -> str:
+    west, south, east, north = (number.format(value) for value in bounds)
+    return f"{west} .. {east}, {south} .. {north}"
