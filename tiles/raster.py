@@ -1,11 +1,12 @@
-"""Raster files GDAL reads: GeoTIFF, COG, VRT, in any CRS, with any number of bands."""
+"""Rasters GDAL reads: GeoTIFF, COG, VRT, here or on a server, in any CRS, with any number of bands."""
 
 import os
 import threading
 import warnings
 from collections import OrderedDict
-from functools import cached_property
-from math import ceil, floor, sqrt
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from math import ceil, floor, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -15,46 +16,64 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as PixelWindow
 
 from tiles.bounds import Bounds
 from tiles.errors import TilesError
+from tiles.gdal import gdal_options, gdal_path, one_line_errors
 from tiles.geo import ground_m
 from tiles.source import Source
+from tiles.uri import check_options, redacted
 from tiles.view import View, empty_view
 from tiles.warp import MARGIN_PX, Canvas, Footprint, footprint, render
 from tiles.window import Window
 
 STRETCH_PERCENT = (2.0, 98.0)
 STRETCH_SAMPLE_PX = 1024
+OPENING = "not a raster ({}); give a GeoTIFF or another format GDAL reads"
+READING = "cannot be read ({}); it may be cut short"
 MAX_OPEN = 64  # files a thread keeps open; 1,024 is a common limit for a whole process
 
 
 class RasterSource(Source):
-    """A raster file.
+    """A raster: a file, a URL (https, s3, gs, az) or a path of GDAL's virtual file systems (/vsi...).
 
-    Colours: the red, green and blue bands where the file names them, else the first three; one band is grey;
-    a colour table is applied. Alpha, no-data and mask bands become the mask. 8-bit values are shown as they
-    are; others (16 bit, floating point) by one linear stretch common to the three bands: the 2nd percentile
-    of the file's valid values is black, the 98th white, measured once on a sample of the whole file.
-    Raises TilesError for a file that is missing, no raster, or not georeferenced.
+    bands: which to show as red, green and blue, counted from 1, or the one to show grey; without it those the
+    raster names, else the first three, or the first of fewer. A colour table is applied. Alpha, no-data and mask
+    bands become the mask. stretch: the values that become black and white; without it 8-bit values are shown as
+    they are, others (16 bit, floating point) from the 2nd to the 98th percentile of the raster's valid values,
+    measured once on a sample of the whole raster and the same for all bands. A server must answer range requests;
+    of a raster with overviews only what a window shows is fetched. Environment variables of GDAL (GDAL_HTTP_...,
+    AWS_...) have the last word.
+    Raises TilesError for what is missing, no raster, or not georeferenced.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._handles = _Handles(self.path)
-        dataset = self._handles.get(None)
-        _check_georeferenced(dataset, self.path)
-        self.crs: str = dataset.crs.to_string()
-        self.bounds = _bounds(dataset)
-        self.gsd_m = _gsd_m(dataset, self.crs)
-        self.attribution: str = dataset.tags().get("TIFFTAG_COPYRIGHT", "")
-        self._transform = dataset.transform
-        self._decimations: list[int] = dataset.overviews(1)
-        self.levels_m = tuple(self.gsd_m * decimation for decimation in (1, *self._decimations))
-        self._bands = _colour_bands(dataset)
+    def __init__(
+        self,
+        uri: str | Path,
+        *,
+        bands: Sequence[int] | None = None,
+        stretch: tuple[float, float] | None = None,
+    ) -> None:
+        self.uri = str(uri)
+        self._stated = bands, stretch
+        self._handles = _Handles(self.uri)
+        with gdal_options(self.uri):
+            dataset = self._handles.get(None)
+            _check_georeferenced(dataset, self.uri)
+            self.crs: str = dataset.crs.to_string()
+            self.bounds = _bounds(dataset)
+            self.gsd_m = _gsd_m(dataset, self.crs)
+            self.attribution: str = dataset.tags().get("TIFFTAG_COPYRIGHT", "")
+            self._transform = dataset.transform
+            self._decimations: list[int] = dataset.overviews(1)
+            self.levels_m = tuple(self.gsd_m * decimation for decimation in (1, *self._decimations))
+            self._bands = _stated_bands(dataset, bands, self.uri) if bands else _colour_bands(dataset)
+            self._dtype = np.dtype(dataset.dtypes[self._bands[0] - 1])
+            if stretch:
+                _check_stretch(dataset, stretch, self.uri)
 
     def render(self, window: Window) -> View:
         """See `Source.render`."""
@@ -66,7 +85,16 @@ class RasterSource(Source):
         self._handles.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RasterSource, (self.path,)
+        bands, stretch = self._stated
+        return partial(RasterSource, bands=bands, stretch=stretch), (self.uri,)
+
+    @cached_property
+    def stretch(self) -> tuple[float, float] | None:
+        """The values that become black and white; None where 8-bit values are shown as they are."""
+        stated = self._stated[1]
+        if stated or (self._dtype == np.uint8) or self._palette is not None:
+            return stated
+        return self._measured_stretch()
 
     def _canvas(self, place: Footprint) -> Canvas | None:
         """The pixels around a footprint, no coarser than needed; None where it misses the raster."""
@@ -91,15 +119,11 @@ class RasterSource(Source):
         window = PixelWindow(cols.start, rows.start, len(cols), len(rows))
         shape = ceil(len(rows) / step), ceil(len(cols) / step)
         resampling = Resampling.average if step > 1 else Resampling.nearest
-        try:
+        with gdal_options(self.uri), one_line_errors(self.uri, READING):
             values = dataset.read(
                 self._bands, window=window, out_shape=(len(self._bands), *shape), resampling=resampling
             )
             alpha = dataset.dataset_mask(window=window, out_shape=shape, resampling=resampling)
-        except RasterioError as error:
-            raise TilesError(
-                f"{self.path}: cannot be read ({_one_line(error)}); it may be cut short"
-            ) from None
         pixels, alpha = self._colours(values, alpha)
         transform = dataset.window_transform(window) * Affine.scale(
             len(cols) / shape[1], len(rows) / shape[0]
@@ -113,9 +137,9 @@ class RasterSource(Source):
         if self._palette is not None:
             rgba = self._palette[values[0]]
             return rgba[..., :3], np.minimum(alpha, rgba[..., 3])
-        if values.dtype != np.uint8:
+        if self.stretch is not None:
             alpha = np.where(np.isfinite(values).all(axis=0), alpha, 0).astype(np.uint8)
-            low, high = self._stretch
+            low, high = self.stretch
             values = (
                 np.nan_to_num(np.clip((values - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
             )
@@ -130,16 +154,34 @@ class RasterSource(Source):
         table = dataset.colormap(1)
         return np.array([table.get(i, (0, 0, 0, 0)) for i in range(max(table) + 1)], np.uint8)
 
-    @cached_property
-    def _stretch(self) -> tuple[float, float]:
-        """The values that become black and white."""
+    def _measured_stretch(self) -> tuple[float, float]:
         dataset = self._handles.get(None)
         shrink = max(1.0, max(dataset.shape) / STRETCH_SAMPLE_PX)
         shape = tuple(ceil(side / shrink) for side in dataset.shape)
-        values = dataset.read(self._bands, out_shape=(len(self._bands), *shape), masked=True).compressed()
+        with gdal_options(self.uri), one_line_errors(self.uri, READING):
+            values = dataset.read(self._bands, out_shape=(len(self._bands), *shape), masked=True).compressed()
         values = values[np.isfinite(values)]
         low, high = np.percentile(values, STRETCH_PERCENT) if values.size else (0.0, 1.0)
         return float(low), float(max(high, low + 1e-6 * max(1.0, abs(low))))
+
+
+def open_raster(uri: str, options: Mapping[str, str]) -> RasterSource:
+    """A raster with the options of its URI: `bands=4,3,2` and `stretch=0,3000`; see `RasterSource`.
+
+    Raises TilesError for other options and for numbers that are none.
+    """
+    check_options(uri, options, ("bands", "stretch"))
+    try:
+        bands = [int(band) for band in options["bands"].split(",")] if "bands" in options else None
+        stretch = None
+        if "stretch" in options:
+            low, high = map(float, options["stretch"].split(","))
+            stretch = low, high
+    except ValueError:
+        raise TilesError(
+            f"{redacted(uri)}: an option is no list of numbers; write bands=4,3,2 and stretch=0,3000"
+        ) from None
+    return RasterSource(uri, bands=bands, stretch=stretch)
 
 
 class _Handles:
@@ -150,8 +192,8 @@ class _Handles:
 
     _thread = threading.local()
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
         self._opened: WeakSet[DatasetReader] = WeakSet()
         self._lock = threading.Lock()
 
@@ -161,7 +203,7 @@ class _Handles:
         key = (self, os.getpid(), level)  # a forked child must not share its parent's file position
         dataset = recent.pop(key, None)
         if dataset is None or dataset.closed:
-            dataset = _open_dataset(self._path, level)
+            dataset = _open_dataset(self._uri, level)
             with self._lock:
                 self._opened.add(dataset)
         recent[key] = dataset
@@ -175,25 +217,39 @@ class _Handles:
                 dataset.close()
 
 
-def _open_dataset(path: Path, level: int | None) -> DatasetReader:
+def _open_dataset(uri: str, level: int | None) -> DatasetReader:
     options = {} if level is None else {"OVERVIEW_LEVEL": level}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `_check_georeferenced` says it
-            return rasterio.open(path, **options)
-    except RasterioError as error:
-        if not path.exists():
-            raise TilesError(f"{path}: no such file; check the path") from None
-        raise TilesError(
-            f"{path}: not a raster ({_one_line(error)}); give a GeoTIFF or another format GDAL reads"
-        ) from None
+    with gdal_options(uri), one_line_errors(uri, OPENING), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `_check_georeferenced` says it
+        return rasterio.open(gdal_path(uri), **options)
 
 
-def _check_georeferenced(dataset: DatasetReader, path: Path) -> None:
+def _check_georeferenced(dataset: DatasetReader, uri: str) -> None:
     if dataset.crs is None or dataset.transform.is_identity:
         missing = "CRS" if dataset.crs is None else "place (geotransform)"
         raise TilesError(
-            f"{path}: has no {missing}; georeference it, with gdal_translate -a_srs -a_ullr for one"
+            f"{redacted(uri)}: has no {missing}; georeference it, with gdal_translate -a_srs -a_ullr for one"
+        )
+
+
+def _stated_bands(dataset: DatasetReader, bands: Sequence[int], uri: str) -> list[int]:
+    if len(bands) not in (1, 3) or not all(1 <= band <= dataset.count for band in bands):
+        raise TilesError(
+            f"{redacted(uri)}: cannot show the bands {','.join(map(str, bands))}; "
+            f"name one or three of 1..{dataset.count}, such as bands=1"
+        )
+    return list(bands)
+
+
+def _check_stretch(dataset: DatasetReader, stretch: tuple[float, float], uri: str) -> None:
+    low, high = stretch
+    if not (isfinite(low) and isfinite(high) and low < high):
+        raise TilesError(
+            f"{redacted(uri)}: the stretch {low:g},{high:g} is none; give black,white with black < white"
+        )
+    if dataset.colorinterp[0] == ColorInterp.palette:
+        raise TilesError(
+            f"{redacted(uri)}: has a colour table, so it takes no stretch; leave the stretch out"
         )
 
 
@@ -227,7 +283,3 @@ def _span(start: float, stop: float, *, step: int, size: int) -> range:
     first = floor(start / step - MARGIN_PX) * step
     last = ceil(stop / step + MARGIN_PX) * step
     return range(max(first, 0), min(last, size))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
