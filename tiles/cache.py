@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,44 +16,48 @@ DEFAULT_BYTES = 256 * 2**20
 class TileCache:
     """Arrays by key, the least recently used dropped first; safe between threads.
 
-    max_bytes: what all arrays together may take. Of several threads that want the same key at once one makes
-    it and the others wait for it. Arrays are shared: they are made read-only.
+    max_bytes: what all arrays together may take; a larger array is made but never kept. Of several threads that
+    want the same key at once one makes it and the others wait for it. Arrays are shared: they are made read-only.
+    A forked child starts with an empty cache. No finalizer may call in: it may run while this thread has the lock.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._forget()
-        os.register_at_fork(after_in_child=self._forget)  # another thread may have held the lock
+        self._start_empty()
+        _ALL.add(self)
 
     def get(self, key: Hashable, make: Callable[[], NDArray[np.uint8] | None]) -> NDArray[np.uint8] | None:
-        """The array of a key, made now if it is not there. None, for what does not exist, is not kept."""
+        """The array of a key, made now if it is not there. None, for what does not exist, is not kept.
+
+        Raises what `make` raises, in every thread that waits for it; the next call makes it anew.
+        """
         with self._lock:
             if key in self._arrays:
                 self._arrays.move_to_end(key)
                 return self._arrays[key]
-            waiting = self._making.get(key)
-            mine = self._making.setdefault(key, Future()) if waiting is None else None
-        if mine is None:
-            return waiting.result() if waiting else None
+            others = self._making.get(key)
+            if others is None:
+                mine = self._making[key] = Future()
+        if others is not None:
+            return others.result()
         try:
             array = make()
+            if array is not None:
+                self._keep(key, array)
+            mine.set_result(array)
+            return array
         except BaseException as error:
             mine.set_exception(error)
             raise
-        else:
-            mine.set_result(array)
-            if array is not None:
-                self._keep(key, array)
-            return array
         finally:
             with self._lock:
-                del self._making[key]
+                self._making.pop(key, None)  # gone where `make` forked and this is the child
 
     def forget(self, owner: Hashable) -> None:
         """Drop the arrays whose key, a tuple, begins with `owner`."""
         with self._lock:
             for key in [key for key in self._arrays if isinstance(key, tuple) and key[0] == owner]:
-                self._bytes -= self._arrays.pop(key).nbytes
+                self._drop(key)
 
     @property
     def n_bytes(self) -> int:
@@ -61,18 +66,32 @@ class TileCache:
 
     def _keep(self, key: Hashable, array: NDArray[np.uint8]) -> None:
         array.flags.writeable = False
+        if array.nbytes > self.max_bytes:
+            return
         with self._lock:
             self._arrays[key] = array
             self._bytes += array.nbytes
             while self._bytes > self.max_bytes:
-                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
+                self._drop(next(iter(self._arrays)))
 
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
+    def _drop(self, key: Hashable) -> None:
+        self._bytes -= self._arrays.pop(key).nbytes
+
+    def _start_empty(self) -> None:
+        self._lock = threading.Lock()  # another thread may have held the parent's
         self._arrays: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
         self._making: dict[Hashable, Future[NDArray[np.uint8] | None]] = {}
         self._bytes = 0
 
+
+def _start_children_empty() -> None:
+    for cache in _ALL:
+        cache._start_empty()
+
+
+_ALL: WeakSet[TileCache] = WeakSet()
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_start_children_empty)
 
 SHARED = TileCache()
 """The cache of all tiled sources of this process."""
