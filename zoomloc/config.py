@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, model_validator
 
@@ -47,9 +47,9 @@ class TrainConfig(_Strict):
     """A training run.
 
     data: folder with manifest.parquet and region.json, relative to the configuration file. out: folder of the run.
-    batch_size: photos a step over all processes. label_smoothing: mass spread evenly over the children.
-    label_sigma_m: standard deviation in metres by which a photo's position is blurred into soft labels (0: hard
-    labels). grid_jitter_m: the training grid is moved at random by up to this much, anew every step (0: never).
+    batch_size: photos a step over all processes. optimizer: "muon" takes the matrices of the transformers' blocks and
+    leaves the rest to AdamW. label_smoothing: mass spread evenly over the children. label_sigma_m: standard deviation
+    in metres by which a photo's position is blurred into soft labels (0: hard labels). grid_jitter_m: the training grid is moved at random by up to this much, anew every step (0: never).
     """
 
     data: Path
@@ -57,6 +57,7 @@ class TrainConfig(_Strict):
     seed: int = 0
     steps: PositiveInt
     batch_size: PositiveInt
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: PositiveFloat = 3e-4
     weight_decay: float = 0.05
     warmup_steps: int = 500

@@ -28,6 +28,7 @@ from zoomloc.evaluate import evaluate
 from zoomloc.labels import Labels, make_labels
 from zoomloc.localizer import Localizer
 from zoomloc.model import ZoomModel, n_parameters, pick_device
+from zoomloc.muon import Muon
 from zoomloc.progress import bar
 from zoomloc.region import Region
 from zoomloc.views import ViewBank
@@ -141,7 +142,7 @@ class _Trainer:
     ) -> None:
         self.config, self.model, self.bank = config, model, bank
         self.processes, self.device = processes, device
-        self.optimizer = _optimizer(model, config)
+        self.optimizers = _optimizers(model, config)
         self.checkpoint = config.out / "checkpoint"
         self._runner: nn.Module = DistributedDataParallel(model) if processes.world > 1 else model
         self._state = config.out / "state.pt"
@@ -164,12 +165,13 @@ class _Trainer:
         return float(loss.detach())
 
     def _update(self, loss: Tensor, learning_rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
 
     def resume(self) -> int:
         """Load the run's state if there is one; returns the step to begin with."""
@@ -181,7 +183,8 @@ class _Trainer:
                 f"{self.config.out} holds a run of another configuration; choose another `out`, or delete it"
             )
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         return int(state["step"])
 
     def save(self, step: int) -> None:
@@ -191,7 +194,7 @@ class _Trainer:
             "config": self._settings(),
             "step": step,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         temporary = self._state.with_suffix(".part")
         torch.save(state, temporary)
@@ -233,7 +236,7 @@ class _Monitor:
         self._losses.append(loss)
         if self._writer and (step + 1) % 50 == 0:
             self._writer.add_scalar("loss/train", sum(self._losses) / len(self._losses), step)
-            self._writer.add_scalar("learning_rate", self._trainer.optimizer.param_groups[0]["lr"], step)
+            self._writer.add_scalar("learning_rate", self._trainer.optimizers[0].param_groups[0]["lr"], step)
         if self._writer and (step + 1) % self._trainer.config.validate_every == 0:
             self._validate(step)
 
@@ -290,15 +293,20 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; only matrices are decayed, not norms, biases, tokens and tables."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim in (2, 4)]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim not in (2, 4)]
+def _optimizers(model: ZoomModel, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, which decays only matrices, not norms, biases, tokens and tables; or Muon for the blocks' matrices."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    hidden = [p for name, p in trained.items() if p.ndim == 2 and (".layer." in name or ".blocks." in name)]
+    by_muon = {id(p) for p in hidden} if config.optimizer == "muon" else set()
+    others = [p for p in trained.values() if id(p) not in by_muon]
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim in (2, 4)], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim not in (2, 4)], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    if not by_muon:
+        return [adamw]
+    return [Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay), adamw]
 
 
 def _join() -> Processes:

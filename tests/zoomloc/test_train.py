@@ -41,6 +41,7 @@ def test_learns(tiny_data, tiny_checkpoint):
 
 def test_killed_and_resumed_is_the_same_as_unbroken(tiny_config, tmp_path):
     settings = {
+        "optimizer": "muon",  # with AdamW beside it: the state of both must come back
         "steps": 60,
         "checkpoint_minutes": 1e-6,
         "augment": True,
