@@ -108,28 +108,38 @@ def _words(error: BaseException | None) -> str:
 
 
 def _remote(text: str) -> str:
-    """GDAL's texts quote URLs in many ways, so nothing of them is passed on."""
-    status = re.search(r"HTTP (?:response|error) code\W*(\d{3})", text)
-    code = status[1] if status else None
-    lower = text.lower()
-    if code == "404" or "nosuchkey" in lower or "nosuchbucket" in lower:
-        return "no such file on the server (HTTP 404); check the URL"
-    if code in ("401", "403") or "accessdenied" in lower:
-        return f"the server refuses access (HTTP {code or 403}); check the credentials or a fresh signed URL"
-    if code:
-        return f"the server fails (HTTP {code}); try later"
-    if "invalidcredentials" in lower:
-        return (
-            "no credentials for this bucket; set AWS_ACCESS_KEY_ID and the like, or AWS_NO_SIGN_REQUEST=YES"
-        )
-    if "timed out" in lower or "too slow" in lower:
-        return "the server did not answer in time; try later"
-    if "could not connect" in lower or "failed to connect" in lower or "connection refused" in lower:
-        return "the server cannot be reached; check the URL and the network"
-    if "resolve host" in lower:
-        return "no such server; check the URL and the network"
-    if "range downloading not supported" in lower:
-        return "the server does not answer range requests; download the file and give its path"
-    if "not recognized" in lower:
-        return "what the server sent is not a raster, maybe a sign-in or an error page; check the URL"
+    """What failed, and the way out. GDAL's texts quote URLs in many ways, so nothing of them is passed on."""
+    for pattern, problem in _PROBLEMS:
+        if match := re.search(pattern, text, re.IGNORECASE):
+            return problem.format(*match.groups())
     return "cannot be read; the file may be damaged or the server have failed: try again"
+
+
+_PROBLEMS = (
+    (r"code\W*404|does not exist", "no such file on the server; check the URL"),
+    (
+        r"code\W*(401|403)",
+        "the server refuses access (HTTP {}); check the credentials, or get a fresh signed URL",
+    ),
+    (
+        r"Access ?Denied|SignatureDoesNotMatch|InvalidAccessKeyId|not authorized",
+        "the server refuses access; check the credentials",
+    ),
+    (r"code\W*([1-5]\d\d)", "the server fails (HTTP {}); try later"),
+    (
+        r"credentials|NO_SIGN_REQUEST",
+        "no credentials for this bucket; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+        "or for a public one AWS_NO_SIGN_REQUEST=YES",
+    ),
+    (r"timed out|timeout|too slow", "the server did not answer in time; try later"),
+    (r"resolve host", "no such server; check the URL and the network"),
+    (r"connect", "the server cannot be reached; check the URL and the network"),
+    (
+        r"Range downloading not supported",
+        "the server does not answer range requests; download the file and give its path",
+    ),
+    (
+        r"not recognized",
+        "what the server sent is not a raster, maybe a sign-in or an error page; check the URL",
+    ),
+)

@@ -67,6 +67,10 @@ def test_nothing_at_all():
     assert "no imagery given" in refusal([])
 
 
+def test_a_folder_takes_no_options(tmp_path):
+    assert "unknown option 'bands'" in refusal(f"{tmp_path}#bands=1")
+
+
 def test_a_raster_cut_short_is_refused_when_read(write_raster, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (3, 400, 400), dtype=np.uint8)
     path = write_raster(noise, compress="deflate")

@@ -90,6 +90,56 @@ def test_floating_point_nan_is_mask(write_raster):
     assert not view.mask[5:10].any() and view.mask[12:].all()
 
 
+def test_a_stretch_is_stated_or_measured_and_told(write_raster):
+    ramp = np.linspace(1000, 3000, SIDE * SIDE).reshape(1, SIDE, SIDE).astype(np.uint16)
+    path = write_raster(ramp)
+    assert tiles.open(path).stretch == pytest.approx(np.percentile(ramp, [2, 98]))
+    stated = tiles.open(f"{path}#stretch=0,4000")
+    assert stated.stretch == (0, 4000)
+    pixels = stated.read(stated.bounds, CRS, (SIDE, SIDE)).pixels
+    assert np.abs(pixels - (ramp[0] / 4000 * 255)[..., None]).max() <= 0.51
+    assert pickle.loads(pickle.dumps(stated)).stretch == (0, 4000)
+    assert tiles.open(write_raster(flat(7), name="bytes.tif")).stretch is None
+
+
+def test_eight_bits_are_stretched_where_stated(write_raster):
+    assert colour(whole(f"{write_raster(flat(50, 100, 200))}#stretch=50,100")) == (0, 255, 255)
+
+
+@pytest.mark.parametrize(("bands", "expected"), [("4,3,2", (40, 30, 20)), ("2", (20, 20, 20))])
+def test_bands_are_stated(write_raster, bands, expected):
+    path = write_raster(flat(10, 20, 30, 40), name="scene#4.tif", colours=[Colour.undefined] * 4)
+    assert colour(whole(f"{path}#bands={bands}")) == expected
+    assert colour(whole(f"{path.parent}/scene*.tif#bands={bands}")) == expected  # of every file of a glob
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("bands=1,5,2", "name one or three of 1..4"),
+        ("bands=1,2", "name one or three of 1..4"),
+        ("bands=red", "no list of numbers"),
+        ("stretch=0", "no list of numbers"),
+        ("stretch=10,10", "black < white"),
+        ("stretch=0,inf", "black < white"),
+        ("zooms=1-2", "unknown option 'zooms'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(write_raster, options, says):
+    path = write_raster(flat(10, 20, 30, 40))
+    with pytest.raises(tiles.TilesError, match=says) as caught:
+        tiles.open(f"{path}#{options}")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_stretch_of_a_colour_table_is_refused(write_raster):
+    path = write_raster(flat(1))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (10, 20, 30, 255)})
+    with pytest.raises(tiles.TilesError, match="takes no stretch"):
+        tiles.open(f"{path}#stretch=0,1")
+
+
 def test_a_constant_sixteen_bit_file_is_shown(write_raster):
     assert whole(write_raster(flat(500, 500, 500, dtype=np.uint16))).coverage == 1
 
