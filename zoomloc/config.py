@@ -49,7 +49,8 @@ class TrainConfig(_Strict):
     data: folder with manifest.parquet and region.json, relative to the configuration file. out: folder of the run.
     batch_size: photos a step over all processes. optimizer: "muon" takes the matrices of the transformers' blocks and
     leaves the rest to AdamW. label_smoothing: mass spread evenly over the children. label_sigma_m: standard deviation
-    in metres by which a photo's position is blurred into soft labels (0: hard labels). grid_jitter_m: the training grid is moved at random by up to this much, anew every step (0: never).
+    in metres by which a photo's position is blurred into soft labels (0: hard labels). grid_jitter_m: the training
+    grid is moved at random by up to this much, anew every step (0: never).
     """
 
     data: Path
