@@ -13,7 +13,7 @@ class Level:
 
     key: what the store calls the level, a zoom in most. north_west: (x, y) of the corner of tile (0, 0) in the
     store's CRS. side: of a tile, in units of the CRS. px: of a tile, in pixels. cols, rows: those that may hold
-    tiles; a store may lack some of them.
+    tiles; a store may lack some of them. complete: coarser levels have nothing to add, not even in holes.
     """
 
     key: int
@@ -22,6 +22,7 @@ class Level:
     px: int
     cols: range
     rows: range
+    complete: bool = False
 
     @property
     def bounds(self) -> Bounds:

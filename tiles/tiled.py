@@ -1,5 +1,6 @@
 """Windows out of tiles, whatever holds them."""
 
+from itertools import count
 from math import log2, sqrt
 from typing import Any
 
@@ -18,12 +19,15 @@ from tiles.view import View, empty_view
 from tiles.warp import MARGIN_PX, Canvas, footprint, render
 from tiles.window import Window
 
+_NUMBERS = count()
+
 
 class TiledSource(Source):
     """Tiles as a source.
 
     A window is read from the coarsest level that is fine enough for it; where that one lacks tiles, or shows
-    them transparent, coarser levels fill in. What no level has is masked. Decoded tiles are kept in `cache.SHARED`.
+    them transparent, coarser levels fill in, unless it is complete. What no level has is masked. Decoded tiles
+    are kept in `cache.SHARED`.
     """
 
     def __init__(self, store: TileStore) -> None:
@@ -31,6 +35,7 @@ class TiledSource(Source):
         self.crs, self.bounds, self.attribution = store.crs, store.bounds, store.attribution
         self.levels_m = tuple(_gsd_m(level, store.crs) for level in store.levels)
         self.gsd_m = self.levels_m[0]
+        self._number = next(_NUMBERS)  # in the cache; what a source that is gone left there ages out
         self._layers = [_Layer(self, level) for level in store.levels]
 
     def render(self, window: Window) -> View:
@@ -38,7 +43,7 @@ class TiledSource(Source):
         view = empty_view(window.shape)
         for layer in self._layers[self._first_fine_enough(window) :]:
             fill(view, layer, window)
-            if view.mask.all():
+            if layer.level.complete or view.mask.all():
                 break
         return view
 
@@ -47,17 +52,14 @@ class TiledSource(Source):
 
         None where there is none. Raises TilesError for a damaged tile.
         """
-        return SHARED.get((id(self), level.key, col, row, px), lambda: self._decoded(level, col, row, px))
+        return SHARED.get((self._number, level.key, col, row, px), lambda: self._decoded(level, col, row, px))
 
     def close(self) -> None:
-        SHARED.forget(id(self))
+        SHARED.forget(self._number)
         self.store.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TiledSource, (self.store,)
-
-    def __del__(self) -> None:
-        SHARED.forget(id(self))  # the number may name another source tomorrow
 
     def _first_fine_enough(self, window: Window) -> int:
         """The index of the coarsest level that keeps the detail a window can show; 0 where none does."""

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 import signal
 import time
 from collections import deque
@@ -177,7 +178,7 @@ class _Trainer:
         """Load the run's state if there is one; returns the step to begin with."""
         if not self._state.exists():
             return 0
-        state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        state = self._read_state()
         if state["config"] != self._settings():
             raise ConfigError(
                 f"{self.config.out} holds a run of another configuration; choose another `out`, or delete it"
@@ -186,6 +187,13 @@ class _Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         return int(state["step"])
+
+    def _read_state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+            raise ConfigError(f"{self._state} is damaged; delete it to begin the run anew") from None
+        return state
 
     def save(self, step: int) -> None:
         """Write the checkpoint people use and the state that resuming at `step` needs."""

@@ -106,6 +106,17 @@ def test_a_finished_run_is_left_as_it_is(tiny_config, tmp_path):
     same(before, weights(tmp_path / "run"))
 
 
+@pytest.mark.parametrize("damage", ["cut short", "other bytes", "empty"])
+def test_a_damaged_state_is_refused_in_one_line(tiny_config, tmp_path, damage):
+    config = load_train_config(tiny_config(tmp_path / "run", steps=1))
+    train(config, device="cpu")
+    state = tmp_path / "run" / "state.pt"
+    whole = state.read_bytes()
+    state.write_bytes({"cut short": whole[:5000], "other bytes": b"x" * 5000, "empty": b""}[damage])
+    with pytest.raises(ConfigError, match=r"state\.pt is damaged; delete it"):
+        train(config, device="cpu")
+
+
 def test_a_file_in_the_way_of_the_run_is_refused(tiny_config, tmp_path):
     (tmp_path / "file").touch()
     config = load_train_config(tiny_config(tmp_path / "run", steps=2))
