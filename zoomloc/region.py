@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tiles
+from tiles.uri import is_remote
 from zoomloc.errors import RegionError
 from zoomloc.grid import Grid
 
@@ -21,8 +22,8 @@ class Region:
     """A square to search.
 
     crs: projected, in metres. north_west: (x, y) of its corner. size_m: its side. branch, depth: of the zoom
-    grid. imagery: paths or globs, relative to `folder`; the finest that covers wins. folder: where the region
-    file stands. Raises RegionError where these make no grid.
+    grid. imagery: what `tiles.open` takes, paths and globs relative to `folder`; the finest that covers wins.
+    attribution: whom to name for imagery that does not say so itself. folder: where the region file stands. Raises RegionError where these make no grid.
     """
 
     name: str
@@ -69,8 +70,10 @@ class Region:
         Raises RegionError where it is not there or shows nothing of the square.
         """
         try:
+            source = tiles.open(imagery or [_beside(self.folder, entry) for entry in self.imagery])
+            source.attribution = source.attribution or self.attribution
             return tiles.Pyramid(
-                tiles.open(imagery or [_beside(self.folder, entry) for entry in self.imagery]),
+                source,
                 crs=self.crs,
                 north_west=self.north_west,
                 size_m=self.size_m,
@@ -136,6 +139,6 @@ def _near(key: str) -> str:
 
 def _beside(folder: Path, entry: str) -> str:
     """An imagery entry as seen from here; brackets in the folder's own name must not act as a glob."""
-    if "://" in entry or entry.startswith("/vsi"):
+    if is_remote(entry):
         return entry
     return str(Path(glob.escape(str(folder))) / entry) if glob.has_magic(entry) else str(folder / entry)

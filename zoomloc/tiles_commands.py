@@ -1,5 +1,6 @@
 """`zoomloc tiles`: the imagery service on the command line. Regions come from here, for `tiles` knows none."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import tiles
 from tiles import Bounds
 from tiles.inspect import check as check_cells
 from tiles.inspect import info as look_over
+from tiles.uri import is_remote, split_options
 from zoomloc.progress import bar
 from zoomloc.region import Region
 
@@ -62,6 +64,41 @@ def check(
         typer.echo(f"  ... and {len(found.empty) - LISTED} more")
     if found.empty:
         raise typer.Exit(1)
+
+
+def serve(
+    imagery: Annotated[list[str], typer.Argument(help="Region files (JSON), or imagery as for `info`.")],
+    host: Annotated[
+        str, typer.Option(help="Who can reach it: 127.0.0.1 this machine only, 0.0.0.0 everybody.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Serve imagery as map tiles, windows and zoom cells over HTTP, with a map to look at; until interrupted."""
+    from tiles import server  # here: FastAPI takes its time
+
+    sources: dict[str, tiles.Source] = {}
+    pyramids: dict[str, tiles.Pyramid] = {}
+    for uri in imagery:
+        if not is_remote(uri) and uri.endswith(".json"):
+            region = Region.load(uri)
+            pyramids[_unused(region.name, [*sources, *pyramids])] = region.open()
+        else:
+            name = split_options(uri)[0].rstrip("/").rpartition("/")[2].partition("?")[0]
+            sources[_unused(name, [*sources, *pyramids])] = tiles.open(uri)
+    app = server.create_app(sources, pyramids)
+    server.serve(
+        app,
+        host=host,
+        port=port,
+        ready=lambda url: typer.echo(f"serving {', '.join([*pyramids, *sources])} at {url}"),
+    )
+
+
+def _unused(name: str, used: list[str]) -> str:
+    """A name that can be part of a URL, numbered where others have it already."""
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "imagery"
+    numbered = [plain, *(f"{plain}-{i}" for i in range(2, len(used) + 2))]
+    return next(one for one in numbered if one not in used)
 
 
 def _in_words(bounds: Bounds, number: str) -> str:
