@@ -1,5 +1,8 @@
 """Windows out of tiles, whatever holds them."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from itertools import count
 from math import log2, sqrt
 from typing import Any
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from tiles.bounds import Bounds
 from tiles.cache import SHARED
 from tiles.decode import decode
+from tiles.errors import TilesError
 from tiles.geo import ground_m
 from tiles.source import Source
 from tiles.stack import fill
@@ -20,6 +24,8 @@ from tiles.warp import MARGIN_PX, Canvas, footprint, render
 from tiles.window import Window
 
 _NUMBERS = count()
+FETCHERS = 16  # threads that wait for servers, of a whole process
+MAX_FETCHED = 1024  # tiles of one window
 
 
 class TiledSource(Source):
@@ -27,11 +33,12 @@ class TiledSource(Source):
 
     A window is read from the coarsest level that is fine enough for it; where that one lacks tiles, or shows
     them transparent, coarser levels fill in, unless it is complete. What no level has is masked. Decoded tiles
-    are kept in `cache.SHARED`.
+    are kept in `cache.SHARED`. remote: the store waits for a server, so several tiles are asked for at once, and
+    windows of more than `MAX_FETCHED` tiles are refused.
     """
 
-    def __init__(self, store: TileStore) -> None:
-        self.store = store
+    def __init__(self, store: TileStore, *, remote: bool = False) -> None:
+        self.store, self.remote = store, remote
         self.crs, self.bounds, self.attribution = store.crs, store.bounds, store.attribution
         self.levels_m = tuple(_gsd_m(level, store.crs) for level in store.levels)
         self.gsd_m = self.levels_m[0]
@@ -54,12 +61,27 @@ class TiledSource(Source):
         """
         return SHARED.get((self._number, level.key, col, row, px), lambda: self._decoded(level, col, row, px))
 
+    def block(
+        self, level: Level, cols: range, rows: range, px: int
+    ) -> dict[tuple[int, int], NDArray[np.uint8] | None]:
+        """The `pixels` of all tiles of some columns and rows, by (column, row)."""
+        places = [(col, row) for row in rows for col in cols]
+        if not self.remote or len(places) == 1:
+            return {place: self.pixels(level, *place, px) for place in places}
+        if len(places) > MAX_FETCHED:
+            raise TilesError(
+                f"{self.store.describe(level, cols.start, rows.start)}: a window shows {len(places)} such tiles, more "
+                f"than {MAX_FETCHED}; ask for a smaller one, or name coarser zooms where the server has them"
+            )
+        pool = _fetchers(os.getpid())
+        return dict(zip(places, pool.map(lambda place: self.pixels(level, *place, px), places), strict=True))
+
     def close(self) -> None:
         SHARED.forget(self._number)
         self.store.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TiledSource, (self.store,)
+        return partial(TiledSource, remote=self.remote), (self.store,)
 
     def _first_fine_enough(self, window: Window) -> int:
         """The index of the coarsest level that keeps the detail a window can show; 0 where none does."""
@@ -107,7 +129,7 @@ class _Layer:
         west, north = transform * (place.left - MARGIN_PX, place.top - MARGIN_PX)
         east, south = transform * (place.right + MARGIN_PX, place.bottom + MARGIN_PX)
         cols, rows = self.level.touching(Bounds(west, south, east, north))
-        found = {(x, y): self.source.pixels(self.level, x, y, px) for y in rows for x in cols}
+        found = self.source.block(self.level, cols, rows, px)
         if all(tile is None for tile in found.values()):
             return None
         rgba = np.zeros((len(rows) * px, len(cols) * px, 4), np.uint8)
@@ -119,6 +141,12 @@ class _Layer:
                 block[..., : tile.shape[2]] = tile
         place_of = transform * Affine.translation(cols.start * px, rows.start * px)
         return Canvas(rgba[..., :3], rgba[..., 3], place_of, self.crs)
+
+
+@lru_cache(maxsize=1)
+def _fetchers(process: int) -> ThreadPoolExecutor:
+    """The pool of this process: a forked child has none of its parent's threads."""
+    return ThreadPoolExecutor(FETCHERS, thread_name_prefix="tiles")
 
 
 def _gsd_m(level: Level, crs: str) -> float:
