@@ -10,6 +10,10 @@ sequence     name of the drive or walk it belongs to, or null
 split        "train", "val" or "test"
 fov          horizontal field of view in degrees, or null
 projection   "perspective", "spherical" or "fisheye"
+licence      what may be done with the photo, such as "CC BY-SA 4.0", or null
+attribution  whom to name when it is shown, or null
+
+The last two may be missing from a file; they are null then.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,6 +28,7 @@ from zoomloc.errors import ManifestError
 from zoomloc.files import atomic
 
 COLUMNS = ("photo", "geometry", "heading", "captured_at", "sequence", "split", "fov", "projection")
+CREDITS = ("licence", "attribution")
 SPLITS = ("train", "val", "test")
 PROJECTIONS = ("perspective", "spherical", "fisheye")
 
@@ -43,6 +48,7 @@ def read(path: str | Path, split: str | None = None) -> gpd.GeoDataFrame:
         raise ManifestError(
             f"{path}: not GeoParquet ({reason}); write it with a data_prep importer"
         ) from None
+    frame = _with_credits(frame)
     _check(frame, path)
     return frame if split is None else _of_split(frame, path, split)
 
@@ -50,11 +56,16 @@ def read(path: str | Path, split: str | None = None) -> gpd.GeoDataFrame:
 def write(frame: gpd.GeoDataFrame, path: str | Path) -> None:
     """Checks the frame and writes it, whole or not at all. Raises ManifestError as `read` does."""
     path = Path(path)
+    frame = _with_credits(frame)
     _check(frame, path)
     typed = frame.astype({"heading": "float64", "fov": "float64"})
     typed["captured_at"] = pd.to_datetime(frame["captured_at"], utc=True)
     with atomic(path) as draft:
         typed.to_parquet(draft, index=False)
+
+
+def _with_credits(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    return frame.assign(**{name: None for name in CREDITS if name not in frame.columns})
 
 
 def _of_split(frame: gpd.GeoDataFrame, path: Path, split: str) -> gpd.GeoDataFrame:
@@ -112,6 +123,8 @@ def _rules(frame: gpd.GeoDataFrame, folder: Path) -> Iterator[tuple[str, "pd.Ser
     for column in ("heading", "fov"):
         yield column, ~_degrees_or_null(frame[column]), "not in 0..360 degrees; give that or null"
     yield "captured_at", ~_time_or_null(frame["captured_at"]), "not a time with a zone; give UTC or null"
+    for column in CREDITS:
+        yield column, ~_text_or_null(frame[column]), "not a text; give one or null"
     for column, known in (("split", SPLITS), ("projection", PROJECTIONS)):
         yield column, ~frame[column].isin(known), f"unknown; use one of {', '.join(known)}"
 
@@ -122,6 +135,10 @@ def _degrees_or_null(values: "pd.Series[float]") -> "pd.Series[bool]":
 
 def _time_or_null(values: "pd.Series[pd.Timestamp]") -> "pd.Series[bool]":
     return _each(values, lambda value: pd.isna(value) or getattr(value, "tzinfo", None) is not None)
+
+
+def _text_or_null(values: "pd.Series[Any]") -> "pd.Series[bool]":
+    return _each(values, lambda value: isinstance(value, str) or pd.isna(value))
 
 
 def _each(values: "pd.Series[Any]", test: Callable[[Any], bool]) -> "pd.Series[bool]":

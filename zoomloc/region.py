@@ -23,7 +23,8 @@ class Region:
 
     crs: projected, in metres. north_west: (x, y) of its corner. size_m: its side. branch, depth: of the zoom
     grid. imagery: what `tiles.open` takes, paths and globs relative to `folder`; the finest that covers wins.
-    attribution: whom to name for imagery that does not say so itself. folder: where the region file stands. Raises RegionError where these make no grid.
+    attribution: whom to name for imagery that does not say so itself. folder: where the region file stands.
+    Raises RegionError where these make no grid.
     """
 
     name: str

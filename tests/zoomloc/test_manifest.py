@@ -55,6 +55,18 @@ def test_one_split(frame, tmp_path):
         manifest.read(tmp_path / "manifest.parquet", "test")
 
 
+def test_credits_are_kept_and_may_be_missing(frame, tmp_path):
+    manifest.write(frame, tmp_path / "manifest.parquet")
+    assert manifest.read(tmp_path / "manifest.parquet").licence.isna().all()
+    credited = frame.assign(licence=["CC BY-SA 4.0", None, None], attribution=[None, "somebody", None])
+    manifest.write(credited, tmp_path / "manifest.parquet")
+    back = manifest.read(tmp_path / "manifest.parquet")
+    assert back.licence[0] == "CC BY-SA 4.0" and back.attribution[1] == "somebody"
+    assert back.licence.isna().sum() == back.attribution.isna().sum() == 2
+    with pytest.raises(ManifestError, match=r"licence, row 0 \(4\): not a text"):
+        manifest.write(frame.assign(licence=[4, None, None]), tmp_path / "manifest.parquet")
+
+
 def _moved(frame, row, point):
     points = list(frame.geometry)
     points[row] = point
