@@ -64,7 +64,7 @@ def test_credits_are_kept_and_may_be_missing(frame, tmp_path):
     assert back.licence[0] == "CC BY-SA 4.0" and back.attribution[1] == "somebody"
     assert back.licence.isna().sum() == back.attribution.isna().sum() == 2
     with pytest.raises(ManifestError, match=r"licence, row 0 \(4\): not a text"):
-        manifest.write(frame.assign(licence=[4, None, None]), tmp_path / "manifest.parquet")
+        manifest.write(frame.assign(licence=[4, "CC0", None]), tmp_path / "manifest.parquet")
 
 
 def _moved(frame, row, point):
