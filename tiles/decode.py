@@ -10,6 +10,7 @@ from PIL import Image
 from tiles.errors import TilesError
 
 MAX_TILE_PX = 4096  # a side; beyond it a "tile" is a mistake or an attack
+FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow reads many more, some of them by running other programs
 FRAY = 16  # how far JPEG drives pure white or black padding off its value, near the imagery
 
 
@@ -21,7 +22,7 @@ def decode(data: bytes, px: int, *, padded: bool, name: str) -> NDArray[np.uint8
     """
     try:
         pixels = _jpeg(data) if data[:2] == b"\xff\xd8" else _other(data)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or "no picture"
         raise TilesError(f"{name}: not a readable tile ({reason}); fetch it again or delete it") from None
     if padded:
@@ -39,7 +40,7 @@ def _jpeg(data: bytes) -> NDArray[np.uint8]:
 
 
 def _other(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_size(*image.size)
         opaque = not image.has_transparency_data
         pixels = np.array(image.convert("RGB" if opaque else "RGBA"))

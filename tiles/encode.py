@@ -40,7 +40,7 @@ def side_px(data: bytes, *, name: str) -> int:
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
-    except (UnidentifiedImageError, OSError, SyntaxError):
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
         raise TilesError(f"{name}: not a picture; only JPEG, PNG and WebP tiles can be read") from None
     if width != height:
         raise TilesError(f"{name}: {width} x {height} px; tiles must be square")

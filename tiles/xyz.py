@@ -59,7 +59,7 @@ def _width(path: Path) -> int:
     try:
         with Image.open(path) as image:
             return image.width
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).replace(str(path), "it").split())
         raise TilesError(f"{path}: not a readable tile ({reason}); fetch it again or delete it") from None
 

@@ -66,17 +66,19 @@ function choose(source) {
   if (chosen) attribution.removeAttribution(chosen.credit);
   chosen = source;
   attribution.addAttribution(source.credit);
+  history.replaceState(null, "", `#${address(source)}`);
+  map.setMaxZoom(source.maxzoom + 3).fitBounds(latLngBounds(source.bounds), { animate: false });
+  // Leaflet counts through all tiles of a view: far below the smallest zoom that would be millions.
   layer = L.tileLayer(`${address(source)}/{z}/{x}/{y}{r}.webp`, {
-    bounds: latLngBounds(source.bounds), minNativeZoom: source.minzoom, maxNativeZoom: source.maxzoom, maxZoom: source.maxzoom + 3,
+    bounds: latLngBounds(source.bounds), minNativeZoom: source.minzoom, maxNativeZoom: source.maxzoom,
+    minZoom: Math.max(source.minzoom - 3, 0), maxZoom: source.maxzoom + 3,
   }).on("tileerror", ({ tile }) => json(tile.src).catch(error => warn(error.message)))
     .on("loading load", ({ type }) => map.getContainer().classList.toggle("loading", type === "loading")).addTo(map);
-  map.setMaxZoom(source.maxzoom + 3);
   element("xyz").textContent = source.tiles[0];
   element("tilejson").textContent = new URL(`${address(source)}/tilejson.json`, document.baseURI).href;
   element("links").hidden = false;
   element("grid").hidden = !source.grid;
   grid.clearLayers();
-  map.fitBounds(latLngBounds(source.bounds), { animate: false });
   if (source.grid) enter("root");
 }
 
@@ -141,5 +143,6 @@ json("sources.json").then(sources => {
     source.credit = plain(source.attribution).replace(/[&<>]/g, sign => `&#${sign.charCodeAt(0)};`);
     L.rectangle(latLngBounds(source.bounds), OUTLINE).bindTooltip(source.name).addTo(map);
   }
-  if (sources.length) choose(sources[0]);
+  const named = decodeURIComponent(location.hash.slice(1));
+  if (sources.length) choose(sources.find(source => source.name === named) ?? sources[0]);
 }).catch(error => warn(error.message));

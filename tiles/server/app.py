@@ -44,6 +44,7 @@ def create_app(
         description=DESCRIPTION,
         docs_url=None,  # these pages load their programs from other servers
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.served = _served(sources, pyramids or {})
     app.state.pictures = Pictures(cache_bytes=cache_bytes)
@@ -74,7 +75,7 @@ def create_app(
 
 
 def _served(sources: Mapping[str, Source], pyramids: Mapping[str, Pyramid]) -> dict[str, Served]:
-    every = {name: pyramid.source for name, pyramid in pyramids.items()} | dict(sources)
+    every = dict(sources) | {name: pyramid.source for name, pyramid in pyramids.items()}
     for name in every:
         if not NAME.fullmatch(name) or name == STATIC:
             raise TilesError(
@@ -92,5 +93,6 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 async def _unexpected(_: Request, __: Exception) -> Response:
-    """A mistake of ours: the server logs it."""
-    return JSONResponse({"detail": "something went wrong here; the server's log says what"}, 500, HEADERS)
+    """A mistake of ours: the server logs it, and closes the connection."""
+    headers = HEADERS | {"Connection": "close"}
+    return JSONResponse({"detail": "something went wrong here; the server's log says what"}, 500, headers)
