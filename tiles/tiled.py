@@ -4,9 +4,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import count
-from math import log2, sqrt
+from math import ceil, floor, log2, sqrt
 from typing import Any
 
+import cv2
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from tiles.source import Source
 from tiles.stack import fill
 from tiles.store import Level, TileStore
 from tiles.view import View, empty_view
-from tiles.warp import MARGIN_PX, Canvas, footprint, render
+from tiles.warp import MARGIN_PX, Canvas, Footprint, footprint, render
 from tiles.window import Window
 
 _NUMBERS = count()
@@ -67,14 +68,20 @@ class TiledSource(Source):
         """The `pixels` of all tiles of some columns and rows, by (column, row)."""
         places = [(col, row) for row in rows for col in cols]
         if not self.remote or len(places) == 1:
-            return {place: self.pixels(level, *place, px) for place in places}
+            return {place: self.pixels(level, place[0], place[1], px) for place in places}
         if len(places) > MAX_FETCHED:
             raise TilesError(
                 f"{self.store.describe(level, cols.start, rows.start)}: a window shows {len(places)} such tiles, more "
                 f"than {MAX_FETCHED}; ask for a smaller one, or name coarser zooms where the server has them"
             )
         pool = _fetchers(os.getpid())
-        return dict(zip(places, pool.map(lambda place: self.pixels(level, *place, px), places), strict=True))
+        return dict(
+            zip(
+                places,
+                pool.map(lambda place: self.pixels(level, place[0], place[1], px), places),
+                strict=True,
+            )
+        )
 
     def close(self) -> None:
         SHARED.forget(self._number)
@@ -85,10 +92,9 @@ class TiledSource(Source):
 
     def _first_fine_enough(self, window: Window) -> int:
         """The index of the coarsest level that keeps the detail a window can show; 0 where none does."""
-        for i in reversed(range(len(self._layers))):
-            if self._layers[i].scale(window) >= 1 - 1e-6:
-                return i
-        return 0
+        place = _ground(window, self.crs)
+        fitting = [i for i, layer in enumerate(self._layers) if place and layer.shrinks(place) >= 1 - 1e-6]
+        return max(fitting, default=0)
 
     def _decoded(self, level: Level, col: int, row: int, px: int) -> NDArray[np.uint8] | None:
         data = self.store.get(level, col, row)
@@ -104,43 +110,67 @@ class _Layer:
         self.source, self.level = source, level
         self.crs, self.bounds = source.crs, level.bounds
 
-    def scale(self, window: Window) -> float:
-        """Pixels of this level per pixel of a window."""
-        place = footprint(window, self.crs, self._transform(self.level.px))
-        return place.scale if place else 0.0
+    def shrinks(self, place: Footprint) -> float:
+        """Pixels of this level per pixel of a window that is at a `_ground`."""
+        return place.scale * self.level.px / self.level.side
 
     def render(self, window: Window) -> View:
-        # Tiles that are much too fine are shrunk by a power of two as they are read.
-        shrink = int(log2(max(1.0, self.scale(window))))
-        canvas = self._canvas(window, max(1, self.level.px >> shrink))
+        place = _ground(window, self.crs)
+        canvas = self._canvas(place) if place else None
         return render(canvas, window) if canvas else empty_view(window.shape)
 
-    def _transform(self, px: int) -> Affine:
-        """From columns and rows of pixels, in tiles of `px`, to the CRS."""
-        west, north = self.level.north_west
-        return Affine(self.level.side / px, 0, west, 0, -self.level.side / px, north)
+    def _canvas(self, place: Footprint) -> Canvas | None:
+        """The pixels around a window that is at a `_ground`; None where there are none."""
+        level = self.level
+        # Tiles that are much too fine are shrunk by a power of two as they are read.
+        px = max(1, level.px >> int(log2(max(1.0, self.shrinks(place)))))
+        unit, (west, north) = level.side / px, level.north_west
+        across = _span((place.left - west) / unit, (place.right - west) / unit, level.cols, px)
+        down = _span((north - place.bottom) / unit, (north - place.top) / unit, level.rows, px)
+        if not (across and down):
+            return None
+        pixels, alpha = self._pixels(across, down, px)
+        corner = Affine(unit, 0, west + across.start * unit, 0, -unit, north - down.start * unit)
+        return Canvas(pixels, alpha, corner, self.crs)
 
-    def _canvas(self, window: Window, px: int) -> Canvas | None:
-        """The tiles around a window, each px by px; None where there are none."""
-        transform = self._transform(px)
-        place = footprint(window, self.crs, transform)
-        if place is None:
-            return None
-        west, north = transform * (place.left - MARGIN_PX, place.top - MARGIN_PX)
-        east, south = transform * (place.right + MARGIN_PX, place.bottom + MARGIN_PX)
-        cols, rows = self.level.touching(Bounds(west, south, east, north))
-        found = self.source.block(self.level, cols, rows, px)
-        if all(tile is None for tile in found.values()):
-            return None
-        rgba = np.zeros((len(rows) * px, len(cols) * px, 4), np.uint8)
-        for (x, y), tile in found.items():
-            if tile is not None:
-                top, left = (y - rows.start) * px, (x - cols.start) * px
-                block = rgba[top : top + px, left : left + px]
-                block[..., 3] = 255
-                block[..., : tile.shape[2]] = tile
-        place_of = transform * Affine.translation(cols.start * px, rows.start * px)
-        return Canvas(rgba[..., :3], rgba[..., 3], place_of, self.crs)
+    def _pixels(
+        self, across: range, down: range, px: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Columns and rows of pixels, counted in tiles of px x px: (h, w, 4), and alpha where not all is opaque."""
+        cols, rows = _tiles(across, px), _tiles(down, px)
+        tiles = self.source.block(self.level, cols, rows, px)
+        opaque = all(tile is not None and tile.shape[2] == 3 for tile in tiles.values())
+        rgba = (np.empty if opaque else np.zeros)((len(down), len(across), 4), np.uint8)
+        for (col, row), tile in tiles.items():
+            if tile is None:
+                continue
+            left, top = max(across.start, col * px), max(down.start, row * px)
+            right, bottom = min(across.stop, (col + 1) * px), min(down.stop, (row + 1) * px)
+            shown = tile[top - row * px : bottom - row * px, left - col * px : right - col * px]
+            place = rgba[top - down.start : bottom - down.start, left - across.start : right - across.start]
+            if tile.shape[2] == 3:
+                cv2.cvtColor(
+                    shown, cv2.COLOR_RGB2RGBA, dst=place
+                )  # copies, several times as fast as NumPy does
+            else:
+                place[:] = shown
+        return rgba, None if opaque else rgba[..., 3]
+
+
+def _ground(window: Window, crs: str) -> Footprint | None:
+    """Where a window lies in the plane of a CRS, in its units: left and right are x, top and bottom y."""
+    return footprint(window, crs, Affine.identity())
+
+
+def _span(start: float, stop: float, tiles: range, px: int) -> range:
+    """Whole pixels around a stretch of one axis, with a margin, of those in tiles of `px`."""
+    first, last = floor(start) - MARGIN_PX, ceil(stop) + MARGIN_PX
+    return range(max(first, tiles.start * px), min(last, tiles.stop * px))
+
+
+def _tiles(pixels: range, px: int) -> range:
+    """The tiles of `px` that have some of the pixels of an axis."""
+    return range(pixels.start // px, -(-pixels.stop // px))
 
 
 @lru_cache(maxsize=1)

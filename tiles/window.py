@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from tiles.bounds import Bounds
 from tiles.errors import TilesError
-from tiles.geo import crs_named, transform, transform_bounds
+from tiles.geo import crs_named, transform_bounds
 
 Resampling = Literal["auto", "nearest", "bilinear", "cubic", "average"]
-GRID_POINTS = 21  # along each axis of a window, whose image in another CRS is curved
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,8 @@ class Window:
 
     bounds, crs: the rectangle. shape: (height, width) in pixels. bearing_deg: the rectangle is turned clockwise
     about its middle by so much, so that the top of the picture looks that way (0: the CRS's north is up).
-    resampling: "auto" averages areas when shrinking and takes a cubic when enlarging.
+    resampling: "auto" averages areas when shrinking and interpolates linearly when enlarging; the others do what
+    they are called on the coarsest pixels that lose no detail.
     Raises TilesError for a window that is none: an unknown CRS or resampling, no area, no pixels.
     """
 
@@ -33,11 +33,13 @@ class Window:
 
     def __post_init__(self) -> None:
         crs_named(self.crs)
-        bounds = self.bounds
+        bounds = Bounds(*map(float, self.bounds))
+        object.__setattr__(self, "bounds", bounds)  # whatever was given, windows can be compared and hashed
+        object.__setattr__(self, "shape", tuple(map(int, self.shape)))
         if not (
             all(map(isfinite, (*bounds, self.bearing_deg)))
-            and bounds[2] > bounds[0]
-            and bounds[3] > bounds[1]
+            and bounds.east > bounds.west
+            and bounds.north > bounds.south
             and min(self.shape) > 0
         ):
             raise TilesError(
@@ -61,12 +63,6 @@ class Window:
         x, y = self._middle
         return x + east * cosine + north * sine, y - east * sine + north * cosine
 
-    def grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """`GRID_POINTS`² points (x, y) spread over the window, its edges included, row by row; flat."""
-        steps = np.linspace(0, 1, GRID_POINTS)
-        across, down = np.meshgrid(steps, steps)
-        return self.at(across.ravel(), down.ravel())
-
     def around(self) -> Bounds:
         """The rectangle, north up, around the window; its own bounds where it is not turned."""
         if self.bearing_deg == 0:
@@ -77,6 +73,8 @@ class Window:
     def part(self, rows: slice, cols: slice) -> "Window":
         """The window that shows these pixels of this one."""
         height, width = self.shape
+        if (rows.start, rows.stop, cols.start, cols.stop) == (0, height, 0, width):
+            return self
         x, y = self.at(
             np.array([(cols.start + cols.stop) / 2 / width]),
             np.array([(rows.start + rows.stop) / 2 / height]),
@@ -112,10 +110,6 @@ class Window:
         up = (x - middle[0]) * sine + (y - middle[1]) * cosine
         across, down = right / self.bounds.width + 0.5, 0.5 - up / self.bounds.height
         return (float(across.min()), float(across.max())), (float(down.min()), float(down.max()))
-
-    def in_crs(self, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The points of `grid` in another CRS; inf where it is not defined."""
-        return transform(*self.grid(), self.crs, crs)
 
     @property
     def _middle(self) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from affine import Affine
 from pyproj import Transformer
 
 import tiles
@@ -119,13 +120,46 @@ def test_position_is_exact_in_map_tiles(tmp_path, scale):
     assert np.abs(error).max() < 0.05
 
 
-def test_shrinking_is_the_exact_area_average(write_raster):
+@pytest.mark.parametrize(
+    "transform", [None, Affine(0, 1, 0, 1, 0, 0)]
+)  # north-up, and turned over the diagonal
+def test_average_is_the_exact_area_average(write_raster, transform):
     values = np.random.default_rng(0).integers(0, 256, (3, 120, 120), dtype=np.uint8)
-    source = tiles.open(write_raster(values, north=120))
-    view = source.read(source.bounds, source.crs, (80, 80))
+    source = tiles.open(write_raster(values, north=120, transform=transform))
+    view = source.read(source.bounds, source.crs, (80, 80), resampling="average")
     fine = values.repeat(2, axis=1).repeat(2, axis=2)  # 1.5 raster pixels are 3 half ones
     exact = fine.reshape(3, 80, 3, 80, 3).mean(axis=(2, 4))
+    if transform:
+        exact = exact.transpose(0, 2, 1)[:, ::-1]
+    assert view.coverage == 1
     assert np.abs(view.pixels.transpose(2, 0, 1) - exact).max() <= 0.51
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """(480, 480) float: structure at all sizes, as sharp as pictures are."""
+    rng, side = np.random.default_rng(5), 480
+    picture = np.full((side, side), 128.0)
+    for k in (3, 6, 12, 24, 48, 96, 192):
+        coarse = rng.normal(size=(k, k)) * 60 / k**0.4
+        picture += np.kron(coarse, np.ones((side // k + 1,) * 2))[:side, :side]
+    return picture.clip(0, 255).round()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.1, 1.25, 1.6, 1.9, 1.99])
+def test_shrinking_is_the_area_average_to_half_a_grey_value(write_raster, photo, scale):
+    source = tiles.open(write_raster(np.stack([photo] * 3).astype(np.uint8), north=480))
+    px, start = 200, 31.37
+    stop = start + px * scale
+    view = source.read(tiles.Bounds(start, 480 - stop, stop, 480 - start), source.crs, (px, px))
+    integral = np.pad(photo, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    edges = np.linspace(start, stop, px + 1)
+    at = np.arange(481)
+    by_row = np.stack([np.interp(edges, at, column) for column in integral.T], axis=1)
+    corners = np.stack([np.interp(edges, at, row) for row in by_row])
+    exact = np.diff(np.diff(corners, axis=0), axis=1) / scale**2
+    error = np.abs(view.pixels[..., 0] - exact)
+    assert error.mean() < 0.7 and (error**2).mean() < 1.5
 
 
 def test_without_overviews_shrinking_still_averages_areas(write_raster):
