@@ -3,10 +3,12 @@
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tiles.errors import TilesError
 from tiles.source import Source
-from tiles.uri import check_options, is_remote, split_options
+from tiles.store import TileStore
+from tiles.uri import check_options, is_remote, redacted, split_options
 
 
 def open(uri: str | Path | Sequence[str | Path]) -> Source:
@@ -14,16 +16,23 @@ def open(uri: str | Path | Sequence[str | Path]) -> Source:
 
     - a raster GDAL reads, in any CRS: a path, a glob of paths, `https://host/scene.tif`, `s3://bucket/scene.tif`
       (also gs and az), `/vsizip/...`;
-    - a folder of tiles z/x/y.jpg, .png or .webp; an .mbtiles file.
+    - tiles: a folder z/x/y.jpg, .png or .webp; an .mbtiles or .pmtiles file; `https://host/imagery.pmtiles`;
+    - tiles of a server: `https://host/{z}/{x}/{y}.png` (rows from the south: {-y}), a TileJSON `https://host/x.json`,
+      the capabilities of a WMTS, `wmts:https://host/...`.
 
-    Options follow a `#`, as `key=value` joined by `&`; a raster takes `bands=4,3,2` (or one, for grey) and
-    `stretch=0,3000`, the values that become black and white: `scene.tif#bands=4,3,2&stretch=0,3000`. Without a
-    stretch 16-bit and floating-point values are shown from their 2nd to their 98th percentile; see `RasterSource`.
+    Options follow a `#`, as `key=value` joined by `&`, which no server sees:
+    - of a raster, `bands=4,3,2` (or one, shown grey) and `stretch=0,3000`, the values that become black and white:
+      `scene.tif#bands=4,3,2&stretch=0,3000`. Without a stretch 8-bit values are shown as they are, 16-bit and
+      floating-point ones from their 2nd to their 98th percentile; see `RasterSource`.
+    - of a template, `zooms=0-19` (what is assumed) and `px=512` (256, or 512 for @2x); of a TileJSON, `px`;
+    - of a WMTS, `layer`, `matrix_set`, `style` and `format`, where it has several.
+
+    Tiles of servers are kept on disk, see `disk_cache`, and used when the server cannot be reached.
 
     Raises TilesError for what cannot be opened; a message never shows a URL's password or the values of its query.
     """
     uris = [uri] if isinstance(uri, str | Path) else list(uri)
-    entries = [entry for one in uris for entry in _expand(str(one))]
+    entries = [entry for one in uris for entry in expand(str(one))]
     if not entries:
         raise TilesError("no imagery given; name a raster file, a folder of tiles or a glob")
     sources = [_open_one(location, options) for location, options in entries]
@@ -34,7 +43,7 @@ def open(uri: str | Path | Sequence[str | Path]) -> Source:
     return Stack(sources)
 
 
-def _expand(uri: str) -> list[tuple[str, dict[str, str]]]:
+def expand(uri: str) -> list[tuple[str, dict[str, str]]]:
     """The locations a URI means, with its options; a file whose name looks like a glob is that file."""
     if not is_remote(uri) and Path(uri).exists():
         return [(uri, {})]
@@ -49,26 +58,64 @@ def _expand(uri: str) -> list[tuple[str, dict[str, str]]]:
 
 def _open_one(location: str, options: dict[str, str]) -> Source:
     # rasterio takes 0.3 s to import, so only who opens something pays for it.
-    path = Path(location)
-    if not is_remote(location) and (path.is_dir() or path.suffix.lower() == ".mbtiles"):
-        check_options(location, options, ())
-        return _open_tiles(path)
-    from tiles.raster import open_raster
+    store = _store(location, options)
+    if store is None:
+        from tiles.raster import open_raster
 
-    return open_raster(location, options)
-
-
-def _open_tiles(path: Path) -> Source:
+        return open_raster(location, options)
     from tiles.tiled import TiledSource
 
-    if path.suffix.lower() == ".mbtiles":
+    return TiledSource(store, remote=is_remote(location))
+
+
+def _store(location: str, options: dict[str, str]) -> TileStore | None:
+    """The tiles that a location holds, None where it must be a raster."""
+    if is_remote(location):
+        return _remote_store(location, options)
+    path = Path(location)
+    suffix = path.suffix.lower()
+    if not (path.is_dir() or suffix in (".mbtiles", ".pmtiles")):
+        return None
+    check_options(location, options, ())
+    if suffix == ".mbtiles":
         from tiles.mbtiles import MBTiles
 
-        return TiledSource(MBTiles(path))
+        return MBTiles(path)
+    if suffix == ".pmtiles":
+        from tiles.pmtiles import LocalFile, PMTiles
+
+        return PMTiles(LocalFile(path))
     if (path / "grid.json").is_file():
         from tiles.cells import CellFolder
 
-        return TiledSource(CellFolder(path))
+        return CellFolder(path)
     from tiles.xyz import XYZFolder
 
-    return TiledSource(XYZFolder(path))
+    return XYZFolder(path)
+
+
+def _remote_store(url: str, options: dict[str, str]) -> TileStore | None:
+    path = urlsplit(url).path.lower()
+    if "{" in url:
+        from tiles.web import open_template
+
+        return open_template(url, options)
+    if url.startswith("wmts:") or "wmtscapabilities" in path or "request=getcapabilities" in url.lower():
+        from tiles.wmts import open_wmts
+
+        return open_wmts(url.removeprefix("wmts:"), options)
+    if path.endswith(".json"):
+        from tiles.web import open_tilejson
+
+        return open_tilejson(url, options)
+    if path.endswith(".pmtiles") and url.startswith("http"):
+        from tiles.pmtiles import PMTiles
+        from tiles.web import RemoteFile
+
+        check_options(url, options, ())
+        return PMTiles(RemoteFile(url))
+    if path.endswith(".mbtiles"):
+        raise TilesError(
+            f"{redacted(url)}: MBTiles cannot be read over the network; download the file and give its path"
+        )
+    return None

@@ -1,5 +1,6 @@
 """Checkpoints: a folder of config.json and model.safetensors, or the published model's .pth files."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -57,6 +58,15 @@ def load_published(path: Path, config: ModelConfig) -> ZoomModel:
             f"checkpoint {path} has no 'model_state_dict'; is it one of the published model?"
         )
     return _fill(config, state["model_state_dict"], where=path)
+
+
+def fingerprint(model: ZoomModel) -> str:
+    """A short text that two models share if and only if their weights are the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _fill(config: ModelConfig, state: dict[str, Tensor], *, where: Path) -> ZoomModel:

@@ -167,6 +167,23 @@ def locate(
 
 
 @app.command()
+def index(
+    region: Annotated[Path, typer.Option(help="Region file (JSON).")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
+    device: Device = "auto",
+) -> None:
+    """Encode a region's cells for a checkpoint once and keep them beside the region file, for `locate` to find."""
+    from zoomloc.index import build
+    from zoomloc.localizer import Localizer
+    from zoomloc.region import Region
+
+    localizer = Localizer.from_pretrained(checkpoint, device=device)
+    place = Region.load(region)
+    localizer.check_fits(place)
+    typer.echo(f"index: {build(localizer.model, place)}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the map and the panels.")] = Path("demo-output"),
     device: Device = "auto",

@@ -31,7 +31,7 @@ def run(out: Path, *, device: str = "auto") -> None:
     photos = [load(FOLDER / name) for name in names]
     localizer = Localizer.from_pretrained(FOLDER / "checkpoint", device=device)
     index = localizer.index(region)
-    index.build()
+    index.fill()
     predictions = localizer.locate([p.pixels for p in photos], region, names=[p.path.name for p in photos])
     _print(region, photos, predictions)
     pairs = list(zip(photos, predictions, strict=True))

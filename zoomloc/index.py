@@ -1,22 +1,33 @@
-"""The index of a region under a model: the features of its inner cells, encoded when first asked for."""
+"""The index of a region under a model: the features of its inner cells, encoded once, on disk if asked for."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tiles import Pyramid
+from zoomloc.checkpoint import fingerprint
+from zoomloc.errors import OutputError
 from zoomloc.grid import Grid
 from zoomloc.model import ZoomModel
 from zoomloc.progress import progress
+from zoomloc.region import Region
 from zoomloc.views import seen
 
 BATCH = 64
+FEATURES, KNOWN = "features.npy", "known.npy"
 
 
 class Index:
     """Features of a region's inner cells, kept once encoded, so that later photos find them ready.
 
-    A cell's row in the table is its path read as a number in base branch², after all coarser cells.
+    A cell's row in the table is its path read as a number in base branch², after all coarser cells. Features are
+    kept in half precision: 2 bytes · width · number of inner cells.
     """
 
     def __init__(self, model: ZoomModel, pyramid: Pyramid, grid: Grid) -> None:
@@ -24,37 +35,95 @@ class Index:
         self.pyramid, self._model = pyramid, model
         self._n_children = grid.branch**2
         self._first = [sum(self._n_children**i for i in range(level)) for level in range(grid.depth + 1)]
-        device = next(model.parameters()).device
-        self._table = torch.zeros(self._first[-1], model.config.width, device=device)
-        self._known = torch.zeros(self._first[-1], dtype=torch.bool)
+        self._device = next(model.parameters()).device
+        self._table: NDArray[np.float16] = np.zeros((self._first[-1], model.config.width), np.float16)
+        self._known = np.zeros(self._first[-1], bool)
+
+    @classmethod
+    def of(cls, model: ZoomModel, region: Region) -> "Index":
+        """The index of a region, with what `build` left on disk for this very model, square and imagery."""
+        index = cls(model, region.open(), region.grid)
+        if not _all_on_disk(region).is_dir():
+            return index
+        folder = place_on_disk(model, region)
+        if (folder / KNOWN).is_file():  # private copies: what is encoded besides is not written back
+            index._table = np.load(folder / FEATURES, mmap_mode="c")
+            index._known = np.load(folder / KNOWN)
+        return index
 
     def features(self, paths: Tensor) -> Tensor:
         """Features (N, C) of the cells that paths (N, level) lead to. Raises tiles.TilesError."""
         level = paths.shape[1]
-        rows = torch.full((len(paths),), self._first[level])
+        rows = np.full(len(paths), self._first[level])
         for i in range(level):
-            rows += paths[:, i] * self._n_children ** (level - 1 - i)
-        self._encode(rows[~self._known[rows]].unique())
-        return self._table[rows.to(self._table.device)]
+            rows += paths[:, i].numpy() * self._n_children ** (level - 1 - i)
+        self._encode(np.unique(rows[~self._known[rows]]))
+        return torch.from_numpy(self._table[rows]).to(self._device).float()
 
-    def build(self) -> None:
-        """Encode every inner cell now, with a progress bar. Raises tiles.TilesError."""
-        parts = (~self._known).nonzero()[:, 0].split(BATCH)
+    def fill(self) -> None:
+        """Encode every inner cell that is not yet, with a progress bar. Raises tiles.TilesError."""
+        parts = _parts(np.flatnonzero(~self._known))
         for part in progress(parts, "encoding cells of the map", len(parts)):
             self._encode(part)
 
     @torch.inference_mode()
-    def _encode(self, rows: Tensor) -> None:
-        for part in rows.split(BATCH) if len(rows) else ():
-            views = np.stack([self._view(int(row)) for row in part])
-            device = self._table.device
-            self._table[part.to(device)] = self._model.encode_views(torch.from_numpy(views).to(device))
+    def _encode(self, rows: NDArray[np.intp]) -> None:
+        for part in _parts(rows):
+            views = torch.from_numpy(np.stack([self._view(int(row)) for row in part]))
+            self._table[part] = self._model.encode_views(views.to(self._device)).cpu().numpy()
             self._known[part] = True
 
-    def _view(self, row: int) -> np.ndarray:
+    def _view(self, row: int) -> NDArray[np.uint8]:
         level = sum(row >= first for first in self._first[1:])
         number, path = row - self._first[level], []
         for _ in range(level):
             number, child = divmod(number, self._n_children)
             path.append(child)
         return seen(self.pyramid.view(*self.grid.cell(tuple(reversed(path))), self._model.config.view_px))
+
+
+def _parts(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Rows in batches; none for none."""
+    return np.split(rows, range(BATCH, len(rows), BATCH)) if len(rows) else []
+
+
+def build(model: ZoomModel, region: Region) -> Path:
+    """Encode every inner cell of a region and keep the features on disk, beside the region file.
+
+    Killed and called again, it goes on. Returns the folder written. Raises tiles.TilesError for imagery that fails,
+    OutputError for a folder that cannot be written.
+    """
+    index = Index(model, region.open(), region.grid)
+    folder = place_on_disk(model, region)
+    try:
+        index._table, index._known = (
+            _mapped(folder / FEATURES, index._table),
+            _mapped(folder / KNOWN, index._known),
+        )
+        index.fill()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}); free or unlock it") from None
+    return folder
+
+
+def place_on_disk(model: ZoomModel, region: Region) -> Path:
+    """Where the index of this very model, square and imagery belongs."""
+    square = [region.crs, region.north_west, region.size_m, region.branch, region.depth]
+    facts = json.dumps([fingerprint(model), model.config.view_px, square, region.imagery_stamp()])
+    key = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    return _all_on_disk(region) / key
+
+
+def _all_on_disk(region: Region) -> Path:
+    return region.folder / f"{region.name}.index"
+
+
+def _mapped(path: Path, empty: NDArray[Any]) -> NDArray[Any]:
+    """An array that lives in a file, made from `empty` where it is not there yet."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.save(file, empty)
+        part.replace(path)
+    return np.load(path, mmap_mode="r+")

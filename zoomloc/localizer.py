@@ -49,8 +49,8 @@ class Localizer:
     def index(self, region: Region) -> Index:
         """The region's index, opened once. Raises CheckpointError if the model zooms to another depth."""
         if region not in self._indexes:
-            self._check_fits(region)
-            self._indexes[region] = Index(self.model, region.open(), region.grid)
+            self.check_fits(region)
+            self._indexes[region] = Index.of(self.model, region)
         return self._indexes[region]
 
     def locate(
@@ -91,7 +91,8 @@ class Localizer:
         ]
         return [found for part in parts for found in part]
 
-    def _check_fits(self, region: Region) -> None:
+    def check_fits(self, region: Region) -> None:
+        """Raises CheckpointError where the model zooms to another depth than the region has."""
         config = self.model.config
         if (config.branch, config.depth) != (region.branch, region.depth):
             raise CheckpointError(

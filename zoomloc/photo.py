@@ -1,4 +1,4 @@
-"""A street photo: whatever comes out of a camera, as upright sRGB pixels and what its EXIF says of it."""
+"""A street photo: whatever comes out of a camera, as upright sRGB pixels and what its EXIF and XMP say of it."""
 
 import math
 import warnings
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
 from zoomloc.errors import PhotoError
+from zoomloc.xmp import Xmp
 
 MAX_PIXELS = 150_000_000  # the largest cameras; more is a mistake or a decompression bomb
 MIN_SIDE_PX = 32  # smaller is an icon or a stub, nothing to find a place by
@@ -34,6 +35,9 @@ TURNS = {  # EXIF orientation -> what makes it upright
     8: Image.Transpose.ROTATE_90,
 }
 
+SENSOR_UNITS_MM = {2: 25.4, 3: 10.0, 4: 1.0}  # EXIF unit of resolution -> mm
+PANORAMAS = {"equirectangular": "spherical"}  # GPano's name -> ours
+
 pillow_heif.register_heif_opener()
 # Pillow warns of every odd tag and large size; we answer for both. A filter, not a context: that would not be
 # safe where photos are loaded in threads.
@@ -46,10 +50,13 @@ T = TypeVar("T")
 class Photo:
     """A photo as loaded.
 
-    pixels: (h, w, 3) uint8 sRGB, upright, the long side at most MAX_SIDE_PX. lat, lon: EXIF position, WGS 84
-    degrees. heading_deg: where the camera looked, clockwise from north (a magnetic heading is passed on as it
-    is, off by the local declination). fov_deg: horizontal field of view of the upright photo.
-    captured_at: with its time zone if EXIF has one, else the camera's own clock. Each None where unknown.
+    pixels: (h, w, 3) uint8 sRGB, upright, the long side at most MAX_SIDE_PX. lat, lon: its own position, WGS 84
+    degrees. accuracy_m: the radius in which the camera believed it to be. heading_deg: where the camera, or the
+    middle of a panorama, looked, clockwise from north (a magnetic heading is passed on as it is, off by the
+    local declination). fov_deg: horizontal field of view of the upright photo. captured_at: with its time zone
+    if it has one, else the camera's own clock. projection: "perspective", "spherical" (equirectangular) or
+    another kind of panorama as its XMP names it. creator, rights: who made it, and what they say may be done
+    with it. Each None where unknown.
     """
 
     path: Path
@@ -59,24 +66,83 @@ class Photo:
     heading_deg: float | None = None
     fov_deg: float | None = None
     captured_at: datetime | None = None
+    accuracy_m: float | None = None
+    projection: str = "perspective"
+    creator: str | None = None
+    rights: str | None = None
 
 
-def load(path: str | Path) -> Photo:
+def load(path: str | Path, sidecar: str | Path | None = None) -> Photo:
     """Reads a photo of any common format, mode and orientation. Broken EXIF never costs a good image.
 
-    Raises PhotoError, one line, where there is no whole image of a usable size.
+    sidecar: an XMP file that speaks for the photo; what it says counts more than the photo's own EXIF and XMP.
+    Raises PhotoError, one line, where there is no whole image of a usable size, or the sidecar is broken.
     """
     path = Path(path)
     _check_file(path)
     with _open(path) as image:
         _check_size(image, path)
         exif = _Exif(image)  # before the pixels, which may be decoded at a smaller scale
+        embedded = _attempt(lambda: Xmp(image.info.get("xmp") or b"")) or Xmp(b"")
         pixels = _decode(image, path, exif.orientation)
-    lat, lon = exif.position() or (None, None)
-    width_to_height = pixels.shape[1] / pixels.shape[0]
+    edited = _sidecar(Path(sidecar)) if sidecar else Xmp(b"")
+    facts = (edited, exif, embedded)
+    lat, lon = next(filter(_plausible, (each.position() for each in facts)), None) or (None, None)
+    panorama = _first(edited.panorama(), embedded.panorama())
+    pano_headings = (edited.panorama_heading_deg(), embedded.panorama_heading_deg())
+    heading_deg = _first(*map(_direction, (*pano_headings, *(each.heading_deg() for each in facts))))
+    if panorama:
+        fov_deg = _first(edited.panorama_fov_deg(), embedded.panorama_fov_deg(), 360.0)
+    else:
+        fov_deg = _fov_deg(_first(*(each.film_focal_mm() for each in facts)), pixels)
     return Photo(
-        path, pixels, lat, lon, exif.heading_deg(), exif.fov_deg(width_to_height), exif.captured_at()
+        path=path,
+        pixels=pixels,
+        lat=lat,
+        lon=lon,
+        heading_deg=heading_deg,
+        fov_deg=fov_deg,
+        captured_at=_first(*(each.captured_at() for each in facts)),
+        accuracy_m=_first(*map(_radius, (each.accuracy_m() for each in facts))),
+        projection=PANORAMAS.get(panorama, panorama) if panorama else "perspective",
+        creator=_first(*(each.creator() for each in facts)),
+        rights=_first(*(each.rights() for each in facts)),
     )
+
+
+def _sidecar(path: Path) -> Xmp:
+    try:
+        return Xmp(path.read_bytes())
+    except OSError as error:
+        raise PhotoError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except ValueError:
+        raise PhotoError(f"{path}: not XMP that can be read; export it again or remove it") from None
+
+
+def _first(*values: T | None) -> T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _plausible(position: tuple[float, float] | None) -> bool:
+    """Exactly 0, 0 is what a camera without a fix writes; nan is in no range."""
+    return position is not None and position != (0, 0) and abs(position[0]) <= 90 and abs(position[1]) <= 180
+
+
+def _direction(degrees: float | None) -> float | None:
+    return degrees % 360 if degrees is not None and 0 <= degrees <= 360 else None
+
+
+def _radius(metres: float | None) -> float | None:
+    return metres if metres is not None and 0 < metres < math.inf else None
+
+
+def _fov_deg(film_focal_mm: float | None, pixels: NDArray[np.uint8]) -> float | None:
+    """Horizontal, from the focal length that gives the same diagonal view on 36 x 24 mm film."""
+    if film_focal_mm is None or not 0 < film_focal_mm < math.inf:
+        return None
+    height, width, _ = pixels.shape
+    width_mm = FILM_DIAGONAL_MM * width / math.hypot(width, height)
+    return math.degrees(2 * math.atan(width_mm / 2 / film_focal_mm))
 
 
 def _check_file(path: Path) -> None:
@@ -177,31 +243,50 @@ class _Exif:
         self.orientation: int = self.main.get(ExifTags.Base.Orientation, 1)
 
     def position(self) -> tuple[float, float] | None:
-        """(lat, lon) in degrees. Exactly 0, 0 is what a camera without a fix writes."""
+        """(lat, lon) in degrees."""
         tags = ExifTags.GPS
         lat = _attempt(lambda: _degrees(self.gps[tags.GPSLatitude], self.gps[tags.GPSLatitudeRef], "NS"))
         lon = _attempt(lambda: _degrees(self.gps[tags.GPSLongitude], self.gps[tags.GPSLongitudeRef], "EW"))
-        if lat is None or lon is None or (lat, lon) == (0, 0):
-            return None
-        return (lat, lon) if abs(lat) <= 90 and abs(lon) <= 180 else None  # nan is in no range
+        return None if lat is None or lon is None else (lat, lon)
+
+    def accuracy_m(self) -> float | None:
+        return _attempt(lambda: float(self.gps[ExifTags.GPS.GPSHPositioningError]))
 
     def heading_deg(self) -> float | None:
-        heading = _attempt(lambda: float(self.gps[ExifTags.GPS.GPSImgDirection]))
-        return heading % 360 if heading is not None and 0 <= heading <= 360 else None
+        return _attempt(lambda: float(self.gps[ExifTags.GPS.GPSImgDirection]))
 
-    def fov_deg(self, width_to_height: float) -> float | None:
-        """Horizontal, from the focal length that gives the same diagonal view on 36 x 24 mm film."""
-        focal_mm = _attempt(lambda: float(self.camera[ExifTags.Base.FocalLengthIn35mmFilm]))
-        if focal_mm is None or not 0 < focal_mm < math.inf:
-            return None
-        width_mm = FILM_DIAGONAL_MM * width_to_height / math.hypot(width_to_height, 1)
-        return math.degrees(2 * math.atan(width_mm / 2 / focal_mm))
+    def film_focal_mm(self) -> float | None:
+        """As stated, else from the true focal length and the density of the sensor's pixels."""
+        stated = _attempt(lambda: float(self.camera[ExifTags.Base.FocalLengthIn35mmFilm]))
+        return stated or _attempt(self._film_focal_mm_from_sensor)
+
+    def _film_focal_mm_from_sensor(self) -> float:
+        tags = ExifTags.Base
+        unit_mm = SENSOR_UNITS_MM[int(self.camera[tags.FocalPlaneResolutionUnit])]
+        focal_px = (
+            float(self.camera[tags.FocalLength]) * float(self.camera[tags.FocalPlaneXResolution]) / unit_mm
+        )
+        return (
+            focal_px
+            * FILM_DIAGONAL_MM
+            / math.hypot(float(self.camera[tags.ExifImageWidth]), float(self.camera[tags.ExifImageHeight]))
+        )
 
     def captured_at(self) -> datetime | None:
         moment = _attempt(lambda: str(self.camera[ExifTags.Base.DateTimeOriginal])[:19])
         offset = _attempt(lambda: str(self.camera[ExifTags.Base.OffsetTimeOriginal]).strip("\0 "))
         zoned = _attempt(lambda: datetime.strptime(f"{moment}{offset}", "%Y:%m:%d %H:%M:%S%z"))
         return zoned or _attempt(lambda: datetime.strptime(f"{moment}", "%Y:%m:%d %H:%M:%S"))
+
+    def creator(self) -> str | None:
+        return self._text(ExifTags.Base.Artist)
+
+    def rights(self) -> str | None:
+        return self._text(ExifTags.Base.Copyright)
+
+    def _text(self, tag: int) -> str | None:
+        """The tag's first text: a copyright may name the photographer, then, after a zero byte, the editor."""
+        return _attempt(lambda: str(self.main[tag]).split("\0")[0].strip()) or None
 
 
 def _degrees(parts: tuple[float, float, float], side: str, sides: str) -> float:

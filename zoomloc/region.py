@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tiles
+from tiles.stamp import stamp
 from tiles.uri import is_remote
 from zoomloc.errors import RegionError
 from zoomloc.grid import Grid
@@ -71,7 +72,7 @@ class Region:
         Raises RegionError where it is not there or shows nothing of the square.
         """
         try:
-            source = tiles.open(imagery or [_beside(self.folder, entry) for entry in self.imagery])
+            source = tiles.open(imagery or self._uris())
             source.attribution = source.attribution or self.attribution
             return tiles.Pyramid(
                 source,
@@ -83,6 +84,16 @@ class Region:
             )
         except tiles.TilesError as error:
             raise RegionError(f"region {self.name!r} in {self.folder}: imagery: {error}") from None
+
+    def imagery_stamp(self) -> str:
+        """A short text that changes when the imagery does. Raises RegionError where it is not there."""
+        try:
+            return stamp(self._uris())
+        except tiles.TilesError as error:
+            raise RegionError(f"region {self.name!r} in {self.folder}: imagery: {error}") from None
+
+    def _uris(self) -> list[str]:
+        return [_beside(self.folder, entry) for entry in self.imagery]
 
 
 class _Fields(BaseModel):
