@@ -353,7 +353,7 @@ AWKWARD = {
     "jpg_ImageTestSuite_c3018ebe53d0046eecb58858ca869a99.jpg": "broken or cut off",
     "jpg_Issue_508.jpg": "only 1 x 1 pixels",
     "jpg_Multiple_ICC_segments.jpg": (140, 140, ""),  # CMYK
-    "jpg_Nikon_D5000.jpg": (570, 858, "ft"),  # GPS seconds 0/0
+    "jpg_Nikon_D5000.jpg": (570, 858, "pft"),  # GPS seconds 0/0 in its EXIF, a position in its XMP
     "jpg_Samsung_GT-I9000_(Galaxy_S).jpg": (640, 480, "t"),  # GPS 0, 0; lies on its side
     "jpg_Sony_DSC-HX5V_(2).jpg": (547, 730, "pht"),
     "jpg_beach.jpg": "not an image",
