@@ -9,10 +9,11 @@ import logging
 import os
 import re
 import threading
-import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from time import monotonic, sleep, time
 from urllib.parse import urlsplit
 
 import httpx
@@ -44,19 +45,24 @@ class _Unavailable(TilesError):
 
 
 def get(
-    url: str, *, fresh_s: float, document: bool = False, span: tuple[int, int] | None = None
+    url: str,
+    *,
+    fresh_s: float,
+    document: bool = False,
+    span: tuple[int, int] | None = None,
+    version: str = "",
 ) -> bytes | None:
     """What a URL holds, from disk or from its server; None where there is nothing (HTTP 204, 404, 410).
 
     fresh_s: how long an answer that says nothing of it may be used unasked. document: text is expected; else it is
-    refused, for an HTML page is no tile. span: (first byte, number of bytes), where only a part is wanted.
-    Raises TilesError.
+    refused, for an HTML page is no tile. span: (first byte, number of bytes), where only a part is wanted; version:
+    what is kept of another version of the file is not meant. Raises TilesError.
     """
     cache = default_cache()
     body: bytes | None
-    key = url if span is None else f"{url} {span[0]}+{span[1]}"
+    key = url if span is None else f"{url} {span[0]}+{span[1]} {version}"
     kept = cache.get(key) if cache else None
-    if kept and (time.time() < kept.expires or _HOSTS.is_offline(url)):
+    if kept and (time() < kept.expires or _HOSTS.is_offline(url)):
         return kept.body
     try:
         response, sent = _ask(url, _headers(kept, span), attempts=1 if kept else ATTEMPTS)
@@ -67,7 +73,7 @@ def get(
         return kept.body
     if kept and response.status_code == 304:
         body = kept.body
-    elif response.status_code in NOTHING_THERE or not sent:
+    elif response.status_code in NOTHING_THERE or (response.status_code == 200 and not sent):
         body = None
     else:
         _check(url, response, sent, document=document, partial=span is not None)
@@ -106,7 +112,7 @@ def _keep(
         lifetime = min(lifetime, MISSING_S)
     etag = headers.get("ETag") or (before.etag if before else "")
     last_modified = headers.get("Last-Modified") or (before.last_modified if before else "")
-    cache.put(key, Record(body, time.time() + lifetime, etag, last_modified))
+    cache.put(key, Record(body, time() + lifetime, etag, last_modified))
 
 
 def lifetime_s(headers: Mapping[str, str], otherwise: float) -> float | None:
@@ -129,7 +135,7 @@ def _seconds(text: str) -> float | None:
     if text.strip().isdecimal():
         return float(text)
     try:
-        return parsedate_to_datetime(text).timestamp() - time.time()
+        return parsedate_to_datetime(text).timestamp() - time()
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -152,7 +158,7 @@ def _ask(url: str, headers: dict[str, str], *, attempts: int) -> tuple[httpx.Res
             wait_s = wait_s if asked_s is None else min(max(0.0, asked_s), LONGEST_WAIT_S)
         if attempt < attempts:
             log.debug("%s: %s; trying again in %.1f s", redacted(url), problem, wait_s)
-            time.sleep(wait_s)
+            sleep(wait_s)
     raise _Unavailable(f"{redacted(url)}: {problem}")
 
 
@@ -177,7 +183,7 @@ def _send(url: str, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
             _HOSTS.slot(url),
             _HOSTS.client().stream("GET", url, headers=headers, timeout=TIMEOUT) as response,
         ):
-            deadline = time.monotonic() + DEADLINE_S
+            deadline = monotonic() + DEADLINE_S
             body = bytearray()
             for piece in response.iter_bytes():
                 body += piece
@@ -185,7 +191,7 @@ def _send(url: str, headers: dict[str, str]) -> tuple[httpx.Response, bytes]:
                     raise TilesError(
                         f"{redacted(url)}: the answer is larger than {MAX_BYTES >> 20} MB; check the URL"
                     )
-                if time.monotonic() > deadline:
+                if monotonic() > deadline:
                     raise httpx.ReadTimeout("the answer takes too long")
             return response, bytes(body)
     except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError) as error:
@@ -243,12 +249,12 @@ class _Hosts:
             return self._slots.setdefault(_host(url), threading.BoundedSemaphore(PER_HOST))
 
     def is_offline(self, url: str) -> bool:
-        return time.monotonic() < self._offline.get(_host(url), 0.0)
+        return monotonic() < self._offline.get(_host(url), 0.0)
 
     def went_offline(self, url: str, error: TilesError) -> None:
         with self._lock:
             first = _host(url) not in self._offline
-            self._offline[_host(url)] = time.monotonic() + OFFLINE_S
+            self._offline[_host(url)] = monotonic() + OFFLINE_S
         if first:
             log.warning("%s; what was kept from this server is used instead", error)
 
@@ -259,7 +265,7 @@ def _host(url: str) -> str:
 
 def _user_agent() -> str:
     try:
-        return f"zoomloc/{version('zoomloc')}"
+        return f"zoomloc/{version_of('zoomloc')}"
     except PackageNotFoundError:  # run from a checkout
         return "zoomloc"
 

@@ -11,6 +11,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters at least: C: is
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|/vsi\w+\?)[^\s'\"`<>]+")
 _OPTIONS = re.compile(r"#([a-z_]+=.*)$")
 _USER = re.compile(r"(?<=://)[^/?#]*@")
+_PARAMETER = re.compile(r"(;\w+=)[^/;?#]*")  # of a path
 _QUERY = re.compile(r"\?[^#]*")
 
 # What a WMTS tile is named by; every other query parameter may be a key, a token or a signature.
@@ -52,7 +53,8 @@ def redacted(text: str) -> str:
 
 
 def _without_secrets(url: str) -> str:
-    return _QUERY.sub(lambda match: "?" + _sayable(match[0][1:]), _USER.sub("", url))
+    url = _PARAMETER.sub(r"\1…", _USER.sub("", url))
+    return _QUERY.sub(lambda match: "?" + _sayable(match[0][1:]), url)
 
 
 def _sayable(query: str) -> str:

@@ -1,12 +1,13 @@
 """Tiles that a server holds: URL templates (XYZ and TMS) and TileJSON."""
 
+import hashlib
 import html
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from tiles import fetch
 from tiles.bounds import Bounds
@@ -18,6 +19,8 @@ from tiles.uri import check_options, redacted
 DEFAULT_ZOOMS = range(20)
 MAX_ZOOM = 30
 FRESH_S = 7 * 86400.0  # tiles without a word of how long they last; OpenStreetMap asks for as much
+WORLD = Bounds(-180.0, -90.0, 180.0, 90.0)
+MERCATOR_LIMIT = 85.0511287798066  # degrees, where Web Mercator's square ends
 SUBDOMAINS = "abc"
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -55,7 +58,7 @@ class WebTiles:
 
     def _url(self, level: Level, col: int, row: int) -> str:
         values = {
-            "z": self.names.get(level.key, str(level.key)),
+            "z": quote(self.names.get(level.key, str(level.key)), safe=":"),
             "x": str(col),
             "y": str(row),
             "-y": str(2**level.key - 1 - row),
@@ -68,9 +71,12 @@ def open_template(template: str, options: Mapping[str, str]) -> WebTiles:
     """Web Mercator tiles by a URL template; asks the server nothing yet.
 
     Options: `zooms=0-19` (what is assumed), `px=512` (256 is assumed, 512 for a template with @2x). {s} stands for
-    a, b and c. Raises TilesError for a template or options that are none.
+    a, b and c; WMTS's {TileMatrix}, {TileCol} and {TileRow} will do, where its grid is Web Mercator's. Raises
+    TilesError for a template or options that are none.
     """
     check_options(template, options, ("zooms", "px"))
+    for wmts, xyz in (("{TileMatrix}", "{z}"), ("{TileCol}", "{x}"), ("{TileRow}", "{y}")):
+        template = template.replace(wmts, xyz)
     zooms = _zooms(template, options["zooms"]) if "zooms" in options else DEFAULT_ZOOMS
     px = _px(template, options.get("px", "512" if "@2x" in template else "256"))
     templates = [template.replace("{s}", s) for s in SUBDOMAINS] if "{s}" in template else [template]
@@ -113,37 +119,39 @@ def open_tilejson(url: str, options: Mapping[str, str]) -> WebTiles:
 
 
 def _mercator_tiles(
-    templates: list[str],
-    zooms: range,
-    px: int,
-    *,
-    degrees: Bounds = Bounds(-180.0, -90.0, 180.0, 90.0),
-    attribution: str = "",
+    templates: list[str], zooms: range, px: int, *, degrees: Bounds = WORLD, attribution: str = ""
 ) -> WebTiles:
     for template in templates:
         check_template(template)
-    levels = tuple(_level(zoom, px, degrees) for zoom in reversed(zooms))
-    return WebTiles(tuple(templates), levels, _within(degrees, levels[0]), attribution=attribution)
+    worlds = [
+        mercator_level(zoom, px=px, cols=range(2**zoom), rows=range(2**zoom)) for zoom in reversed(zooms)
+    ]
+    levels = tuple(limited(level, within(degrees, level, "EPSG:3857")) for level in worlds)
+    bounds = within(degrees, worlds[0], "EPSG:3857")
+    return WebTiles(tuple(templates), levels, bounds, attribution=attribution)
 
 
-def _level(zoom: int, px: int, degrees: Bounds) -> Level:
-    level = mercator_level(zoom, px=px, cols=range(2**zoom), rows=range(2**zoom))
-    cols, rows = level.touching(_within(degrees, level))
-    return mercator_level(zoom, px=px, cols=cols, rows=rows)
-
-
-def _within(degrees: Bounds, level: Level) -> Bounds:
-    """A rectangle of degrees in Web Mercator, cut to a level; Mercator ends at 85.0511 degrees."""
-    west, south, east, north = degrees
-    limit = 85.0511287798066
-    clipped = Bounds(west, max(south, -limit), east, min(north, limit))
-    box = transform_bounds(clipped, "EPSG:4326", "EPSG:3857") or level.bounds
+def within(degrees: Bounds, level: Level, crs: str) -> Bounds:
+    """A rectangle of degrees in a CRS, cut to what a level's tiles reach over."""
+    limit = MERCATOR_LIMIT if crs == "EPSG:3857" else 90.0
+    clipped = Bounds(degrees.west, max(degrees.south, -limit), degrees.east, min(degrees.north, limit))
+    box, reach = transform_bounds(clipped, "EPSG:4326", crs), level.bounds
+    if box is None or not box.intersects(reach):
+        return reach
     return Bounds(
-        max(box.west, level.bounds.west),
-        max(box.south, level.bounds.south),
-        min(box.east, level.bounds.east),
-        min(box.north, level.bounds.north),
+        max(box.west, reach.west),
+        max(box.south, reach.south),
+        min(box.east, reach.east),
+        min(box.north, reach.north),
     )
+
+
+def limited(level: Level, bounds: Bounds) -> Level:
+    """A level with those of its tiles that touch a rectangle of its CRS, by more than rounding."""
+    west, south, east, north = bounds
+    little = 1e-6 * level.side
+    cols, rows = level.touching(Bounds(west + little, south + little, east - little, north - little))
+    return replace(level, cols=cols, rows=rows)
 
 
 def check_template(template: str) -> None:
@@ -186,3 +194,31 @@ def _json(url: str) -> Any:
 def _plain(markup: str) -> str:
     """An attribution without its links."""
     return html.unescape(re.sub(r"<[^>]*>", "", markup)).strip()
+
+
+class RemoteFile:
+    """Parts of a file on a server that answers range requests; see `tiles.pmtiles.ByteRanges`.
+
+    Parts are kept on disk for the version of the file they are of, which its beginning tells.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.name = redacted(url)
+        self._url = url
+        self._version = ""
+
+    def __repr__(self) -> str:
+        return f"RemoteFile({self.name!r})"
+
+    def read(self, offset: int, length: int) -> bytes:
+        """`length` bytes, fewer where the file ends. Raises TilesError where they cannot be fetched."""
+        fresh_s = FRESH_S if offset else 0.0
+        part = fetch.get(self._url, fresh_s=fresh_s, span=(offset, length), version=self._version)
+        if part is None:
+            raise TilesError(f"{self.name}: no such file on the server; check the URL")
+        if offset == 0:
+            self._version = hashlib.sha256(part).hexdigest()
+        return part
+
+    def close(self) -> None:
+        """Connections are the process's, and are dropped when idle."""
