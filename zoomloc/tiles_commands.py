@@ -10,6 +10,8 @@ from rich.table import Table
 
 import tiles
 from tiles import Bounds
+from tiles.build import build as build_pyramid
+from tiles.forms import Kind
 from tiles.inspect import check as check_cells
 from tiles.inspect import info as look_over
 from tiles.uri import is_remote, split_options
@@ -36,6 +38,39 @@ def info(imagery: Imagery) -> None:
         table.add_row("coverage", f"{facts.coverage:.1%} of the bounds")
         table.add_row("attribution", facts.attribution or "not stated")
         Console().print(table, soft_wrap=True)
+
+
+def build(
+    region: Annotated[Path, typer.Option(help="Region file (JSON): the square to build.")],
+    out: Annotated[Path, typer.Option(help="What to write: X.mbtiles, X.pmtiles, X.tif, or a folder.")],
+    imagery: Annotated[
+        list[str] | None, typer.Argument(help="Imagery to build from in place of the region's own.")
+    ] = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="cells: the region's cells, for the model; web: a web map. Decided by --out if left out."
+        ),
+    ] = None,
+    px: Annotated[int | None, typer.Option(min=16, help="Side of a tile in pixels.")] = None,
+    gsd_m: Annotated[float | None, typer.Option(help="Metres a pixel at the finest level.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: one a core).")] = None,
+) -> None:
+    """Make one pyramid of a region's square out of any imagery. Killed and called again, it goes on."""
+    place = Region.load(region)
+    pyramid = place.open(imagery or None)
+    with bar() as display:
+        task = display.add_task(f"building {out.name}", total=None)
+        build_pyramid(
+            pyramid,
+            out,
+            kind=kind,
+            px=px,
+            gsd_m=gsd_m,
+            workers=workers,
+            progress=lambda done, total: display.update(task, completed=done, total=total),
+        )
+    typer.echo(f"{out}: built; `zoomloc tiles info {out}` describes it")
 
 
 def check(
