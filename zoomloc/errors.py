@@ -31,3 +31,7 @@ class CheckpointError(ZoomlocError):
 
 class OutputError(ZoomlocError):
     """A result that cannot be written where it was asked for."""
+
+
+class SourceError(ZoomlocError):
+    """Data to prepare a dataset from that cannot be read, or lacks what its format promises."""

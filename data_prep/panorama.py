@@ -1,0 +1,45 @@
+"""Perspective views out of spherical photos."""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+HEIGHT_TO_WIDTH = 3 / 4  # of the views, as most cameras have it
+
+
+def is_whole(pixels: NDArray[np.uint8]) -> bool:
+    """Whether an equirectangular photo, (h, w, 3), shows the whole sphere: twice as wide as high, but for rounding."""
+    height, width = pixels.shape[:2]
+    return abs(width - 2 * height) <= max(2, 0.01 * width)
+
+
+def view(pixels: NDArray[np.uint8], *, yaw_deg: float, fov_deg: float) -> NDArray[np.uint8]:
+    """What a level perspective camera in the middle of the sphere sees.
+
+    pixels: (h, w, 3), equirectangular, the whole sphere, the horizon in the middle row. yaw_deg: where the camera
+    looks, to the right of the panorama's middle column. fov_deg: horizontal, below 180. The view is 4:3 and as
+    fine in its middle as the panorama is there; bilinear.
+    """
+    height, width = pixels.shape[:2]
+    px_per_rad = width / (2 * math.pi)
+    view_width = round(2 * px_per_rad * math.tan(math.radians(fov_deg) / 2))
+    view_height = round(view_width * HEIGHT_TO_WIDTH)
+    focal_px = view_width / 2 / math.tan(math.radians(fov_deg) / 2)
+    right = (np.arange(view_width) + 0.5 - view_width / 2) / focal_px  # of a ray one unit ahead
+    down = (np.arange(view_height) + 0.5 - view_height / 2)[:, None] / focal_px
+    lon = np.arctan(right)[None, :] + math.radians(yaw_deg)
+    lat = np.arctan2(-down, np.hypot(right, 1)[None, :])
+    cols = (lon / (2 * math.pi) + 0.5) % 1 * width - 0.5  # pixel centres lie on whole numbers
+    rows = (0.5 - lat / math.pi) * height - 0.5
+    around = np.concatenate([pixels[:, -1:], pixels, pixels[:, :1]], axis=1)  # the seam has neighbours too
+    return np.asarray(
+        cv2.remap(
+            around,
+            np.broadcast_to(cols + 1, lat.shape).astype(np.float32),
+            rows.astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,  # above the first row lies the pole
+        )
+    )

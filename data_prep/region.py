@@ -1,0 +1,67 @@
+"""The region of a dataset: one that exists, taken over, or a proposal around its photos."""
+
+import json
+import os
+from dataclasses import replace
+from math import ceil, log
+from pathlib import Path
+
+import geopandas as gpd
+
+from tiles.uri import is_remote
+from zoomloc.files import atomic
+from zoomloc.region import Region
+
+BRANCH, LEAF_M = 4, 40.0
+MARGIN = 1.2  # the square proposed, to the photos' extent
+LARGEST_M = 100_000.0  # photos farther apart need several regions
+
+
+def adopt(region: Region, folder: Path) -> None:
+    """Write a region into a dataset's folder as `region.json`, its imagery named as seen from there.
+
+    Raises OutputError.
+    """
+    target = folder / "region.json"
+    imagery = tuple(_seen_from(folder, region.folder, entry) for entry in region.imagery)
+    with atomic(target) as draft:
+        replace(region, imagery=imagery, folder=folder).save(draft)
+
+
+def _seen_from(folder: Path, old: Path, entry: str) -> str:
+    if is_remote(entry) or Path(entry).is_absolute():
+        return entry
+    return Path(os.path.relpath((old / entry).absolute(), folder.absolute())).as_posix()
+
+
+def advice(frame: gpd.GeoDataFrame, folder: Path) -> str:
+    """How to make the region that the photos of a manifest lie in, or nothing where the folder has one."""
+    if (folder / "region.json").exists():
+        return ""
+    proposal = _proposal(frame, folder.resolve().name)
+    if not proposal:
+        return "no region.json: the photos lie too far apart for one region; make a dataset for each place"
+    return (
+        "no region.json: training and evaluation need one. This square holds the photos; save it as "
+        f"{folder / 'region.json'} and name your imagery in it:\n{proposal}"
+    )
+
+
+def _proposal(frame: gpd.GeoDataFrame, name: str) -> str:
+    """A region file around the photos, in their UTM zone; empty where they lie too far apart."""
+    zone = frame.estimate_utm_crs()
+    west, south, east, north = frame.to_crs(zone).total_bounds
+    size_m = max(ceil(max(east - west, north - south) * MARGIN / 10) * 10.0, BRANCH * LEAF_M)
+    if not size_m <= LARGEST_M:
+        return ""
+    fields = {
+        "name": name,
+        "crs": f"EPSG:{zone.to_epsg()}",
+        "north_west": [round((west + east - size_m) / 2), round((south + north + size_m) / 2)],
+        "size_m": size_m,
+        "branch": BRANCH,
+        "depth": max(1, round(log(size_m / LEAF_M, BRANCH))),
+        "imagery": ["your-imagery.tif"],
+        "attribution": "whom to name for it",
+    }
+    return json.dumps(fields, indent=1)
