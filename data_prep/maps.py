@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from math import ceil, log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
@@ -113,12 +113,13 @@ def draw(frame: gpd.GeoDataFrame, ground: Ground, path: Path, *, title: str) -> 
     figure = Figure(figsize=(width + 0.4, height + 1.0), dpi=PX / 9 * 0.9, layout="constrained")
     axes = figure.add_subplot()
     _draw_ground(axes, ground)
-    _draw_photos(axes, frame, ground)
+    size = float(np.clip(4000 / len(frame), 5, 60))
+    _draw_photos(axes, frame, ground, size)
     outside = int((~_within(project(frame, ground.crs), bounds)).sum())
     axes.set_title(
         title + (f" · {outside:,} photos lie beyond this map" if outside else ""), loc="left", color=INK
     )
-    axes.legend(loc="upper right", framealpha=0.9, fontsize=9)
+    axes.legend(loc="upper right", framealpha=0.9, fontsize=9, markerscale=max(1.0, (40 / size) ** 0.5))
     if ground.attribution:
         figure.supxlabel(f"Imagery: {ground.attribution}", fontsize=8, color=INK, x=0.01, ha="left")
     with atomic(path) as draft:
@@ -165,16 +166,18 @@ def round_length(at_most: float) -> float:
     return max(step * power for step in (0.5, 1, 2, 5, 10) if step * power <= at_most)
 
 
-def _draw_photos(axes: "Axes", frame: gpd.GeoDataFrame, ground: Ground) -> None:
+def _draw_photos(axes: "Axes", frame: gpd.GeoDataFrame, ground: Ground, size: float) -> None:
     """Held-out photos last, on top: they are few and they matter most."""
-    size = float(np.clip(4000 / len(frame), 5, 60))
     points, ahead = project(frame, ground.crs), looking(frame, ground.crs)
     for split, colour in COLOURS.items():
         rows = (frame["split"] == split).to_numpy()
         if not rows.any():
             continue
-        style: dict[str, Any] = {"color": colour, "edgecolors": INK, "linewidths": 0.1 * size**0.5}
-        axes.scatter(*points[rows].T, s=size, label=f"{split} ({rows.sum():,})", zorder=3, **style)
+        area = size if split == "train" else 2 * size
+        axes.scatter(
+            points[rows, 0], points[rows, 1], s=area, color=colour, edgecolors=INK, linewidths=0.1 * area**0.5,
+            label=f"{split} ({rows.sum():,})", zorder=3,
+        )  # fmt: skip
         arrows = rows & np.isfinite(ahead[:, 0])
         if len(frame) <= MOST_ARROWS and arrows.any():
             axes.quiver(

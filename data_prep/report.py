@@ -35,11 +35,18 @@ def finish(folder: Path, rejected: Sequence[Rejected]) -> None:
     console = Console()
     _write_rejected(folder / "rejected.csv", rejected)
     if rejected:
+        console.print(f"{len(rejected):,} photos rejected, all of them listed in rejected.csv")
         console.print(_reasons(rejected))
     frame = manifest.read(folder / "manifest.parquet")
-    console.print(_summary(frame, folder))
+    _say(console, f"manifest: {folder / 'manifest.parquet'}")
+    console.print(_summary(frame))
     maps.draw(frame, maps.ground(frame, folder), folder / "map.png", title=folder.resolve().name)
-    console.print(f"map: {folder / 'map.png'}", highlight=False, markup=False, soft_wrap=True)
+    _say(console, f"map: {folder / 'map.png'}")
+
+
+def _say(console: Console, text: str) -> None:
+    """Paths stay in one piece, to be copied."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
@@ -54,7 +61,7 @@ def _write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
 
 def _reasons(rejected: Sequence[Rejected]) -> Table:
     """The rejected grouped by reason, the commonest first."""
-    table = Table(title=f"{len(rejected):,} rejected, all of them in rejected.csv", title_justify="left")
+    table = Table()
     table.add_column("photos", justify="right")
     table.add_column("reason", ratio=1)
     table.add_column("such as", overflow="ellipsis", no_wrap=True)
@@ -68,8 +75,8 @@ def _reasons(rejected: Sequence[Rejected]) -> Table:
     return table
 
 
-def _summary(frame: gpd.GeoDataFrame, folder: Path) -> Table:
-    table = Table(title=escape(str(folder / "manifest.parquet")), title_justify="left", show_header=False)
+def _summary(frame: gpd.GeoDataFrame) -> Table:
+    table = Table(show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in _facts(frame):
