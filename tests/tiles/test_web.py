@@ -19,6 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pmtiles.tile import Compression, TileType, zxy_to_tileid
+from pmtiles.writer import write as write_pmtiles
 from pyproj import Transformer
 
 import tiles
@@ -656,6 +658,67 @@ def test_a_wmts_that_cannot_be_understood_is_refused(web, body, says):
         body = web.files["/WMTSCapabilities.xml"].replace(body.encode(), replacement.get(body, "").encode())
     web.files["/WMTSCapabilities.xml"] = body
     assert says in refused(lambda: tiles.open(url))
+
+
+# ---------------------------------------------------------------- PMTiles over ranges
+
+
+def pmtiles_of(folder, colours):
+    """A PMTiles file of one tile and its four children; colours: of the tile and of the children."""
+    path = folder / "x.pmtiles"
+    west, south, east, north = mercantile.bounds(TOP)
+    with write_pmtiles(path) as writer:
+        by_id = {zxy_to_tileid(TOP.z, TOP.x, TOP.y): colours[0]}
+        by_id |= {zxy_to_tileid(child.z, child.x, child.y): colours[1] for child in CHILDREN}
+        for tile_id, colour in sorted(by_id.items()):
+            writer.write_tile(tile_id, noisy(colour))
+        header = {"tile_type": TileType.PNG, "tile_compression": Compression.NONE}
+        for key, degrees in {"min_lon": west, "min_lat": south, "max_lon": east, "max_lat": north}.items():
+            header[f"{key}_e7"] = round(degrees * 1e7)
+        writer.finalize(header, {"attribution": "Somebody"})
+    return path.read_bytes()
+
+
+def noisy(colour):
+    """A PNG of one colour that takes 60 kB: what matters is behind its end."""
+    return png(colour) + os.urandom(60_000)
+
+
+def test_pmtiles_are_read_by_ranges(web, tmp_path):
+    web.files["/x.pmtiles"] = pmtiles_of(tmp_path, [(1, 2, 3), (4, 5, 6)])
+    source = tiles.open(f"{web.url}/x.pmtiles?key=s3cret")
+    assert source.attribution == "Somebody" and source.remote
+    assert middle(source, CHILDREN[0]) == (4, 5, 6)
+    assert web.n_bytes < len(web.files["/x.pmtiles"]) / 2
+    assert all("Range" in headers for _, _, headers in web.requests)
+    assert middle(pickle.loads(pickle.dumps(source)), TOP) == (1, 2, 3)
+    before = len(web.requests)
+    assert middle(tiles.open(f"{web.url}/x.pmtiles?key=s3cret"), CHILDREN[0]) == (4, 5, 6)
+    assert len(web.requests) == before + 1  # whether it is still the same file
+    assert not any(secret in repr(source.store._file) for secret in SECRETS)
+
+
+def test_another_version_of_a_pmtiles_file_is_not_mixed_with_what_was_kept(web, tmp_path):
+    url = f"{web.url}/x.pmtiles"
+    web.files["/x.pmtiles"] = pmtiles_of(tmp_path, [(1, 2, 3), (4, 5, 6)])
+    assert middle(tiles.open(url), TOP) == (1, 2, 3)
+    web.files["/x.pmtiles"] = pmtiles_of(tmp_path, [(7, 8, 9), (70, 80, 90)])
+    assert middle(tiles.open(url), TOP) == (7, 8, 9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (404, "no such file on the server"),
+        (403, "refuses access"),
+        ((200, {}, b"x" * 500), "does not answer range requests"),
+        ((206, {}, b"<html>".ljust(127)), "not a PMTiles file"),
+    ],
+)
+def test_pmtiles_that_cannot_be_read_are_refused(web, answer, says):
+    web.answers["/x.pmtiles"] = [answer]
+    message = refused(lambda: tiles.open(f"{web.url}/x.pmtiles?key=s3cret"))
+    assert says in message and f"{web.url}/x.pmtiles?key=…" in message
 
 
 # ---------------------------------------------------------------- names
