@@ -187,6 +187,11 @@ def _bounds(text: str | None) -> Bounds | None:
         west, south, east, north = map(float, (text or "").split(","))
     except ValueError:
         return None
+    return mercator_bounds(west, south, east, north)
+
+
+def mercator_bounds(west: float, south: float, east: float, north: float) -> Bounds | None:
+    """A rectangle in degrees as Web Mercator, cut where the map ends; None for one that is none."""
     south, north = max(south, -MAX_LATITUDE), min(north, MAX_LATITUDE)
     if not (-180 <= west < east <= 180 and south < north):
         return None
