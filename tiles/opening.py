@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from tiles.errors import TilesError
 from tiles.source import Source
 from tiles.store import TileStore
-from tiles.uri import check_options, is_remote, redacted, split_options
+from tiles.uri import check_options, check_url, is_remote, redacted, split_options
 
 
 def open(uri: str | Path | Sequence[str | Path]) -> Source:
@@ -48,7 +48,10 @@ def expand(uri: str) -> list[tuple[str, dict[str, str]]]:
     if not is_remote(uri) and Path(uri).exists():
         return [(uri, {})]
     location, options = split_options(uri)
-    if is_remote(location) or Path(location).exists() or not glob.has_magic(location):
+    if is_remote(location):
+        check_url(location)
+        return [(location, options)]
+    if Path(location).exists() or not glob.has_magic(location):
         return [(location, options)]
     found = sorted(glob.glob(location, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
     if not found:

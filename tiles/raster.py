@@ -15,7 +15,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as PixelWindow
@@ -45,8 +45,8 @@ class RasterSource(Source):
     bands become the mask. stretch: the values that become black and white; without it 8-bit values are shown as
     they are, others (16 bit, floating point) from the 2nd to the 98th percentile of the raster's valid values,
     measured once on a sample of the whole raster and the same for all bands. A server must answer range requests;
-    of a raster with overviews only what a window shows is fetched. Environment variables of GDAL (GDAL_HTTP_...,
-    AWS_...) have the last word.
+    of a raster with overviews only what a window shows is fetched; without them state the stretch, for measuring it
+    reads all. Environment variables of GDAL (GDAL_HTTP_..., AWS_...) have the last word.
     Raises TilesError for what is missing, no raster, or not georeferenced.
     """
 
@@ -72,6 +72,7 @@ class RasterSource(Source):
             self.levels_m = tuple(self.gsd_m * decimation for decimation in (1, *self._decimations))
             self._bands = _stated_bands(dataset, bands, self.uri) if bands else _colour_bands(dataset)
             self._dtype = np.dtype(dataset.dtypes[self._bands[0] - 1])
+            self._has_mask = any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
             if stretch:
                 _check_stretch(dataset, stretch, self.uri)
 
@@ -118,17 +119,23 @@ class RasterSource(Source):
     def _read(self, dataset: DatasetReader, cols: range, rows: range, step: int) -> Canvas:
         window = PixelWindow(cols.start, rows.start, len(cols), len(rows))
         shape = ceil(len(rows) / step), ceil(len(cols) / step)
-        resampling = Resampling.average if step > 1 else Resampling.nearest
+        # The mean of two numbers of a colour table is the number of a third colour.
+        mean = step > 1 and self._palette is None
+        resampling = Resampling.average if mean else Resampling.nearest
         with gdal_options(self.uri), one_line_errors(self.uri, READING):
             values = dataset.read(
                 self._bands, window=window, out_shape=(len(self._bands), *shape), resampling=resampling
             )
-            alpha = dataset.dataset_mask(window=window, out_shape=shape, resampling=resampling)
-        pixels, alpha = self._colours(values, alpha)
+            mask = (
+                dataset.dataset_mask(window=window, out_shape=shape, resampling=resampling)
+                if self._has_mask
+                else np.full(shape, 255, np.uint8)
+            )
+        pixels, alpha = self._colours(values, mask)
         transform = dataset.window_transform(window) * Affine.scale(
             len(cols) / shape[1], len(rows) / shape[0]
         )
-        return Canvas(pixels, alpha, transform, self.crs)
+        return Canvas(pixels, alpha if alpha.min() < 255 else None, transform, self.crs)
 
     def _colours(
         self, values: NDArray[Any], alpha: NDArray[np.uint8]
@@ -138,11 +145,11 @@ class RasterSource(Source):
             rgba = self._palette[values[0]]
             return rgba[..., :3], np.minimum(alpha, rgba[..., 3])
         if self.stretch is not None:
-            alpha = np.where(np.isfinite(values).all(axis=0), alpha, 0).astype(np.uint8)
             low, high = self.stretch
-            values = (
-                np.nan_to_num(np.clip((values - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
-            )
+            valid = np.isfinite(values).all(axis=0)
+            alpha = np.where(valid, alpha, 0).astype(np.uint8)
+            shown = np.clip((values - low) / (high - low), 0, 1) * 255
+            values = np.nan_to_num(shown).round().astype(np.uint8)
         return np.dstack(list(np.broadcast_to(values, (3, *alpha.shape)))), alpha
 
     @cached_property

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from tiles.errors import TilesError
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters at least: C: is a drive
+_REMOTE = re.compile(r"(wmts:)?[A-Za-z][A-Za-z0-9+.-]*://|/vsi")
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|/vsi\w+\?)[^\s'\"`<>]+")
 _OPTIONS = re.compile(r"#([a-z_]+=.*)$")
 _USER = re.compile(r"(?<=://)[^/?#]*@")
@@ -23,7 +23,15 @@ _SAYABLE = {"service", "request", "version", "layer", "style", "format", "tilema
 
 def is_remote(uri: str) -> bool:
     """True for a URL and for GDAL's virtual file systems, False for a path."""
-    return _SCHEME.match(uri) is not None or uri.startswith("/vsi")
+    return _REMOTE.match(uri) is not None
+
+
+def check_url(url: str) -> None:
+    """Raises TilesError for a URL whose secrets could not be told from the text around it in a message."""
+    if re.search(r"[\s'\"`<>]", url) and re.search("[?@]", url):
+        raise TilesError(
+            f"{_without_secrets(url)}: a URL holds no spaces and no quotes; write %20 for a space"
+        )
 
 
 def split_options(uri: str) -> tuple[str, dict[str, str]]:

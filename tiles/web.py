@@ -14,7 +14,7 @@ from tiles.bounds import Bounds
 from tiles.errors import TilesError
 from tiles.geo import transform_bounds
 from tiles.store import Level, mercator_level
-from tiles.uri import check_options, redacted
+from tiles.uri import check_options, check_url, redacted
 
 DEFAULT_ZOOMS = range(20)
 MAX_ZOOM = 30
@@ -156,6 +156,7 @@ def limited(level: Level, bounds: Bounds) -> Level:
 
 def check_template(template: str) -> None:
     """Raises TilesError for a template that does not make http(s) URLs of tiles."""
+    check_url(template)
     placeholders = set(PLACEHOLDER.findall(template))
     if urlsplit(template).scheme not in ("http", "https"):
         raise TilesError(f"{redacted(template)}: tiles are fetched by http or https; check the template")

@@ -41,7 +41,7 @@ def open_wmts(url: str, options: Mapping[str, str]) -> WebTiles:
     root = _document(url)
     try:
         return _tiles(root, url, options)
-    except (AttributeError, ValueError, IndexError, ZeroDivisionError) as error:
+    except (AttributeError, ValueError, LookupError, ZeroDivisionError) as error:
         raise TilesError(
             f"{redacted(url)}: this WMTS does not describe its tiles as it must ({error})"
         ) from None
@@ -174,6 +174,8 @@ def _by_query(root: Element, layer: str, image: str, values: Mapping[str, str]) 
 
 def _chosen(url: str, options: Mapping[str, str], key: str, there: list[str]) -> str:
     """The value of an option, or the first there is."""
+    if not there:
+        raise ValueError(f"no {key}")
     if key in options and options[key] not in there:
         raise TilesError(f"{redacted(url)}: has no {key} {options[key]!r}; it has {_some(there)}")
     return options.get(key, there[0])

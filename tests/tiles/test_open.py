@@ -30,6 +30,10 @@ def test_brackets_in_a_file_name_are_no_glob(write_raster):
     assert tiles.open(write_raster(PLAIN, name="image[1].tif")).gsd_m == pytest.approx(1, rel=1e-2)
 
 
+def test_a_colon_makes_no_url(write_raster, tmp_path):
+    assert tiles.open(write_raster(PLAIN, name="scene:1.tif")).gsd_m == pytest.approx(1, rel=1e-2)
+
+
 def test_missing_file(tmp_path):
     message = refusal(tmp_path / "gone.tif")
     assert str(tmp_path / "gone.tif") in message and "no such file" in message

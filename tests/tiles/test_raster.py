@@ -61,6 +61,15 @@ def test_a_colour_table_is_applied(write_raster):
     assert tuple(view.pixels[5, 5]) == (10, 20, 30) and tuple(view.pixels[5, 35]) == (40, 50, 60)
 
 
+def test_colours_of_a_table_are_never_mixed_up(write_raster):
+    """Entries 1 and 3 alternate; their mean, 2, is a colour the file nowhere shows."""
+    values = np.tile(np.array([[1, 3], [3, 1]], np.uint8), (1, 400, 400))
+    path = write_raster(values)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (200, 0, 0, 255), 2: (0, 255, 0, 255), 3: (200, 0, 0, 255)})
+    assert colour(whole(path, 50)) == (200, 0, 0)
+
+
 def test_sixteen_bits_are_stretched_between_percentiles_of_the_whole_file(write_raster):
     ramp = np.linspace(1000, 3000, SIDE * SIDE).reshape(SIDE, SIDE)
     path = write_raster(np.stack([ramp, ramp + 5, ramp]).astype(np.uint16))

@@ -183,6 +183,7 @@ def test_secrets_are_in_no_message_log_or_repr(web, cog, caplog, answer):
 def test_urls_that_are_no_imagery(web):
     assert "not read from this kind of URL" in refused("ftp://host/x.tif")
     assert "unknown option 'strech'; it takes bands, stretch" in refused(f"{web.url}/x.tif#strech=0,1")
+    assert "write %20" in refused(f"{web.url}/my scene.tif?key=s3cret")
     assert web.requests == []
 
 
