@@ -1,8 +1,6 @@
 """Divides the photos of a manifest into train, val and test so that a measured result can be trusted."""
 
-import glob
 import os
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +13,8 @@ import typer
 from numpy.typing import NDArray
 
 from data_prep.positions import blocks, nearest
+from data_prep.region import adopt
 from data_prep.report import Rejected, finish
-from tiles.uri import is_remote
 from zoomloc import manifest
 from zoomloc.errors import ConfigError, OutputError
 from zoomloc.region import Region
@@ -131,20 +129,6 @@ def _groups(frame: gpd.GeoDataFrame, by: By, block_m: float) -> NDArray[np.intp]
     return pd.factorize(frame["sequence"].fillna(alone))[0]  # without a sequence: a group of its own
 
 
-def carry_over(frame: gpd.GeoDataFrame, source: Path, out: Path) -> gpd.GeoDataFrame:
-    """The rows with their photos named as seen from `out`, where the region of `source` is written too.
-
-    Photos and imagery stay where they are.
-    """
-    there = os.path.relpath(source.resolve(), out.resolve())
-    if (source / "region.json").exists():
-        region = Region.load(source / "region.json")
-        beside = [entry if is_remote(entry) else f"{glob.escape(there)}/{entry}" for entry in region.imagery]
-        out.mkdir(parents=True, exist_ok=True)
-        replace(region, imagery=tuple(beside), folder=out).save(out / "region.json")
-    return frame.assign(photo=[os.path.normpath(f"{there}/{name}") for name in frame["photo"]])
-
-
 def main(
     dataset: Annotated[Path, typer.Argument(help="A manifest, or the folder of one.")],
     out: Annotated[
@@ -180,7 +164,10 @@ def main(
         raise ConfigError(
             f"no train photo is {buffer_m:g} m from all others; split --by block or lower --buffer-m"
         )
-    frame = carry_over(frame, path.parent, out)
+    there = os.path.relpath(path.parent.resolve(), out.resolve())
+    frame["photo"] = [os.path.normpath(f"{there}/{name}") for name in frame["photo"]]
+    if (path.parent / "region.json").exists():
+        adopt(Region.load(path.parent / "region.json"), out)
     manifest.write(frame[~near], out / "manifest.parquet")
     reason = f"train photo closer than {buffer_m:g} m to a val or test photo"
     finish(out, [Rejected(name, reason) for name in frame["photo"][near]])
