@@ -39,7 +39,11 @@ app = typer.Typer(
 )
 
 ROOMS = {
-    "prep": {"city": "data_prep.cities.city:main"},
+    "prep": {
+        "city": "data_prep.cities.city:main",
+        "kartaview": "data_prep.kartaview:main",
+        "mapillary": "data_prep.mapillary:main",
+    },
     "tiles": {name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "serve")},
 }
 
