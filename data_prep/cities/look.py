@@ -76,7 +76,7 @@ def street_look(rng: np.random.Generator) -> Look:
         noise=float(rng.uniform(0.003, 0.011)),
         quality=int(rng.integers(78, 93)),
         captured_at=datetime(2024, 1, 1, tzinfo=UTC)
-        + timedelta(seconds=round((day - 1) * 86400 + hour * 3600)),
+        + timedelta(days=int(day) - 1, seconds=round(hour * 3600)),
     )
 
 
