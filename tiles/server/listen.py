@@ -1,8 +1,10 @@
 """The service on a port of this machine."""
 
+import os
 import socket
 from collections.abc import Callable
 
+import rasterio
 import uvicorn
 from fastapi import FastAPI
 
@@ -10,6 +12,7 @@ from tiles.errors import TilesError
 
 PORT = 8000
 BACKLOG = 2048
+GDAL_CACHE_BYTES = 256 * 2**20  # GDAL's own limit is 5 % of the machine's memory
 
 
 def serve(
@@ -32,7 +35,8 @@ def serve(
         raise TilesError(
             f"cannot serve on port {port} of {host} ({reason}); choose another port or host"
         ) from None
-    with listening:
+    gdal_options = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
+    with listening, rasterio.Env(**gdal_options):
         if ready:
             shown = f"[{host}]" if family == socket.AF_INET6 else host
             ready(f"http://{shown}:{listening.getsockname()[1]}/")

@@ -33,14 +33,20 @@ class Pictures:
         self._bytes = 0
         self._under_way: dict[Hashable, _Work] = {}
 
+    def kept(self, key: Hashable) -> Picture | None:
+        """The picture of a key if it is kept."""
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
     async def get(self, key: Hashable, make: Callable[[], bytes], *, large: bool = False) -> Picture:
         """The picture of a key, made by `make` in another thread unless it is kept or under way.
 
         When all who wait for a picture are cancelled before its turn comes, it is not made.
         """
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        if picture := self.kept(key):
+            return picture
         if key not in self._under_way:
             self._under_way[key] = _Work(asyncio.create_task(self._make(key, make, large)))
         work = self._under_way[key]

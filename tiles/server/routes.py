@@ -88,6 +88,20 @@ PICTURE: dict[str, Any] = {
 }
 
 
+@router.get("/{source}/{z}/{x}/{y}@2x.{format}", tags=["pictures"], **PICTURE)
+async def large_tile(request: Request, served: AServed, z: Zoom, x: X, y: Y, format: TileFormat) -> Response:
+    """A map tile for screens of high resolution, 512 x 512 px."""
+    window = windows.tile_window(served.extent, zoom=z, x=x, y=y, px=2 * mercator.TILE_PX)
+    return await _picture(request, served.name, window, lambda: served.source.render(window), format)
+
+
+@router.get("/{source}/{z}/{x}/{y}.{format}", tags=["pictures"], **PICTURE)
+async def tile(request: Request, served: AServed, z: Zoom, x: X, y: Y, format: TileFormat) -> Response:
+    """A map tile (Web Mercator), 256 x 256 px."""
+    window = windows.tile_window(served.extent, zoom=z, x=x, y=y)
+    return await _picture(request, served.name, window, lambda: served.source.render(window), format)
+
+
 @router.get("/sources.json", tags=["sources"])
 async def list_sources(request: Request, response: Response) -> list[dict[str, Any]]:
     """The TileJSON of every source."""
@@ -105,20 +119,6 @@ async def tilejson(
     """
     response.headers["Cache-Control"] = "no-cache"
     return _tilejson(request, served, format)
-
-
-@router.get("/{source}/{z}/{x}/{y}@2x.{format}", tags=["pictures"], **PICTURE)
-async def large_tile(request: Request, served: AServed, z: Zoom, x: X, y: Y, format: TileFormat) -> Response:
-    """A map tile for screens of high resolution, 512 x 512 px."""
-    window = windows.tile_window(served.extent, zoom=z, x=x, y=y, px=2 * mercator.TILE_PX)
-    return await _picture(request, served.name, window, lambda: served.source.render(window), format)
-
-
-@router.get("/{source}/{z}/{x}/{y}.{format}", tags=["pictures"], **PICTURE)
-async def tile(request: Request, served: AServed, z: Zoom, x: X, y: Y, format: TileFormat) -> Response:
-    """A map tile (Web Mercator), 256 x 256 px."""
-    window = windows.tile_window(served.extent, zoom=z, x=x, y=y)
-    return await _picture(request, served.name, window, lambda: served.source.render(window), format)
 
 
 @router.get("/{source}/window", tags=["pictures"], **PICTURE)
@@ -185,9 +185,11 @@ async def _picture(
     large: bool = False,
 ) -> Response:
     pictures: Pictures = request.app.state.pictures
-    making = pictures.get((name, what, kind), lambda: encode(render(), kind), large=large)
+    key = name, what, kind
     try:
-        picture = await _unless_gone(request, making)
+        picture = pictures.kept(key) or await _unless_gone(
+            request, pictures.get(key, lambda: encode(render(), kind), large=large)
+        )
     except TilesError as error:  # it names files and addresses that are no business of clients
         log.warning("%s: %s", name, error)
         raise HTTPException(
