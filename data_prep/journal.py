@@ -11,20 +11,30 @@ from zoomloc.errors import OutputError
 class Journal:
     """Items by name, each with a stamp that tells whether it is still the one that was worked on.
 
-    Raises OutputError where the file cannot be read or written.
+    settings: what decides the results beside the items themselves; a journal begun with others is refused.
+    Raises OutputError for that, and where the file cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self._done: dict[str, tuple[list[Any], Any]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines = path.read_bytes().splitlines() if path.exists() else []
-            self._done = dict(filter(None, map(_parse, lines)))
+            first, *lines = path.read_bytes().splitlines() if path.exists() else [b""]
             self._file = path.open("a", encoding="utf-8")
-            if lines:
-                self._file.write("\n")  # ends a line that was cut off
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        begun_with = _parse(first)
+        if begun_with and begun_with != [settings]:
+            self._file.close()
+            raise OutputError(
+                f"{path.parent}: was begun from other data or with other settings; name another folder with --out, "
+                f"or delete {path} to do it all again"
+            )
+        for name, stamp, facts in filter(None, map(_parse, lines)):
+            self._done[name] = stamp, facts
+        self._file.write(
+            "\n" if begun_with else json.dumps([settings]) + "\n"
+        )  # ends a line that was cut off
 
     def __enter__(self) -> Self:
         return self
@@ -34,20 +44,19 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def recall(self, name: str, stamp: list[int]) -> dict[str, Any] | None:
-        """What was noted of an item under this stamp."""
-        known = self._done.get(name)
-        return known[1] if known and known[0] == stamp else None
+    def recall(self, name: str, stamp: list[Any]) -> Any:
+        """What was noted of an item under this stamp, else None."""
+        known_stamp, facts = self._done.get(name, (None, None))
+        return facts if known_stamp == stamp else None
 
-    def note(self, name: str, stamp: list[int], facts: dict[str, Any]) -> None:
+    def note(self, name: str, stamp: list[Any], facts: Any) -> None:
         self._done[name] = stamp, facts
         self._file.write(json.dumps([name, stamp, facts]) + "\n")
         self._file.flush()
 
 
-def _parse(line: bytes) -> tuple[str, tuple[list[int], dict[str, Any]]] | None:
+def _parse(line: bytes) -> Any:
     try:
-        name, stamp, facts = json.loads(line)
-        return name, (stamp, facts)
+        return json.loads(line)
     except ValueError:  # empty, or cut off by whatever stopped the run
         return None

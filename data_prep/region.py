@@ -9,6 +9,7 @@ from pathlib import Path
 import geopandas as gpd
 
 from tiles.uri import is_remote
+from zoomloc import manifest
 from zoomloc.files import atomic
 from zoomloc.region import Region
 
@@ -34,17 +35,23 @@ def _seen_from(folder: Path, old: Path, entry: str) -> str:
     return Path(os.path.relpath((old / entry).absolute(), folder.absolute())).as_posix()
 
 
-def advice(frame: gpd.GeoDataFrame, folder: Path) -> str:
-    """How to make the region that the photos of a manifest lie in, or nothing where the folder has one."""
-    if (folder / "region.json").exists():
-        return ""
-    proposal = _proposal(frame, folder.resolve().name)
-    if not proposal:
-        return "no region.json: the photos lie too far apart for one region; make a dataset for each place"
-    return (
-        "no region.json: training and evaluation need one. This square holds the photos; save it as "
-        f"{folder / 'region.json'} and name your imagery in it:\n{proposal}"
-    )
+def advice(folder: Path) -> list[str]:
+    """What a new dataset still lacks before a model can be trained on it, and how to get it, in lines."""
+    frame = manifest.read(folder / "manifest.parquet")
+    lines = []
+    if not (folder / "region.json").exists():
+        proposal = _proposal(frame, folder.resolve().name)
+        lines.append(
+            f"no region.json: this square holds the photos; save it as {folder / 'region.json'} and name your "
+            f"imagery in it:\n{proposal}"
+            if proposal
+            else "no region.json: the photos lie too far apart for one; make a dataset for each place"
+        )
+    if (frame["split"] == "train").all():
+        lines.append(
+            f"every photo is for training: hold some out with `zoomloc prep split {folder} --out ...`"
+        )
+    return lines
 
 
 def _proposal(frame: gpd.GeoDataFrame, name: str) -> str:

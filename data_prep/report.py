@@ -20,7 +20,10 @@ REASONS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Rejected:
-    """A photo that did not become a row of the manifest: its name, and why in a few words."""
+    """A photo that did not become a row of the manifest: its name, and why in a few words.
+
+    Reasons are counted by what stands before a ": "; what follows is about the one photo.
+    """
 
     name: str
     reason: str
@@ -32,16 +35,22 @@ def finish(folder: Path, rejected: Sequence[Rejected]) -> None:
     The rejected are listed first, so that they are told even where no photo is left for a manifest.
     Raises ManifestError where there is no valid manifest, OutputError where a file cannot be written.
     """
+    list_rejected(folder, rejected)
     console = Console()
-    _write_rejected(folder / "rejected.csv", rejected)
-    if rejected:
-        console.print(f"{len(rejected):,} photos rejected, all of them listed in rejected.csv")
-        console.print(_reasons(rejected))
     frame = manifest.read(folder / "manifest.parquet")
     _say(console, f"manifest: {folder / 'manifest.parquet'}")
     console.print(_summary(frame))
     maps.draw(frame, maps.ground(frame, folder), folder / "map.png", title=folder.resolve().name)
     _say(console, f"map: {folder / 'map.png'}")
+
+
+def list_rejected(folder: Path, rejected: Sequence[Rejected]) -> None:
+    """Print why photos were rejected and write `rejected.csv`, where any were. Raises OutputError."""
+    _write_rejected(folder / "rejected.csv", rejected)
+    if rejected:
+        console = Console()
+        console.print(f"{len(rejected):,} photos rejected, all of them listed in rejected.csv")
+        console.print(_reasons(rejected))
 
 
 def _say(console: Console, text: str) -> None:
@@ -62,11 +71,12 @@ def _write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
 def _reasons(rejected: Sequence[Rejected]) -> Table:
     """The rejected grouped by reason, the commonest first."""
     table = Table()
-    table.add_column("photos", justify="right")
-    table.add_column("reason", ratio=1)
-    table.add_column("such as", overflow="ellipsis", no_wrap=True)
-    names = {each.reason: each.name for each in reversed(rejected)}  # the first of each reason
-    counts = Counter(each.reason for each in rejected).most_common()
+    table.add_column("photos", justify="right", no_wrap=True)
+    table.add_column("reason")
+    table.add_column("such as", max_width=34, overflow="ellipsis", no_wrap=True)
+    kinds = [each.reason.partition(": ")[0] for each in rejected]
+    names = {kinds[i]: rejected[i].name for i in reversed(range(len(rejected)))}  # the first of each kind
+    counts = Counter(kinds).most_common()
     for reason, count in counts[:REASONS_SHOWN]:
         table.add_row(f"{count:,}", escape(reason), escape(names[reason]))
     if len(counts) > REASONS_SHOWN:

@@ -43,6 +43,7 @@ ROOMS = {
         "city": "data_prep.cities.city:main",
         "kartaview": "data_prep.kartaview:main",
         "mapillary": "data_prep.mapillary:main",
+        "photos": "data_prep.photos:main",
     },
     "tiles": {name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "serve")},
 }
