@@ -79,7 +79,8 @@ def get(
         _check(url, response, sent, document=document, partial=span is not None)
         body = sent
     if cache:
-        _keep(cache, key, response.headers, body, fresh_s, kept)
+        unchanged = kept if response.status_code == 304 else None
+        _keep(cache, key, response.headers, body, fresh_s, unchanged)
     return body
 
 
@@ -101,17 +102,17 @@ def _keep(
     headers: httpx.Headers,
     body: bytes | None,
     fresh_s: float,
-    before: Record | None,
+    unchanged: Record | None,
 ) -> None:
-    """Keep an answer as long as its headers allow. before: what was kept, in case nothing changed."""
+    """Keep an answer as long as its headers allow. unchanged: what was kept, where the server confirms it."""
     lifetime = lifetime_s(headers, fresh_s)
     if lifetime is None:
         cache.drop(key)
         return
     if body is None:
         lifetime = min(lifetime, MISSING_S)
-    etag = headers.get("ETag") or (before.etag if before else "")
-    last_modified = headers.get("Last-Modified") or (before.last_modified if before else "")
+    etag = headers.get("ETag") or (unchanged.etag if unchanged else "")
+    last_modified = headers.get("Last-Modified") or (unchanged.last_modified if unchanged else "")
     cache.put(key, Record(body, time() + lifetime, etag, last_modified))
 
 

@@ -14,7 +14,7 @@ from tiles.build import build as build_pyramid
 from tiles.forms import Kind
 from tiles.inspect import check as check_cells
 from tiles.inspect import info as look_over
-from tiles.uri import is_remote, split_options
+from tiles.uri import is_remote, redacted, split_options
 from zoomloc.progress import bar
 from zoomloc.region import Region
 
@@ -27,7 +27,9 @@ def info(imagery: Imagery) -> None:
     """Say what imagery is: CRS, bounds, resolution, levels, coverage, attribution."""
     for uri in imagery:
         facts = look_over(tiles.open(uri))
-        table = Table(title=uri, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        table = Table(
+            title=redacted(uri), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0)
+        )
         table.add_row("kind", facts.kind)
         table.add_row("CRS", facts.crs)
         table.add_row("bounds", _in_words(facts.bounds, "{:.3f}"))

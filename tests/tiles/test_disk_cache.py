@@ -108,6 +108,14 @@ def _write_forever(folder, max_bytes, first):
         cache.put(f"{i % 300}", Record(body_of(i % 300), LATER))
 
 
+def _wait_for_change(path):
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    deadline = time.monotonic() + 60
+    while not path.exists() or path.stat().st_mtime_ns == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_killed_writers_leave_whole_records_within_the_size(tmp_path):
     """Two processes write and sweep all the time; both are killed in the middle of it, again and again."""
     cap = 150 * 3 * 4096
@@ -118,7 +126,8 @@ def test_killed_writers_leave_whole_records_within_the_size(tmp_path):
         writers = [fork.Process(target=_write_forever, args=(tmp_path, cap, first)) for first in (0, 1)]
         for writer in writers:
             writer.start()
-        time.sleep(0.15 + 0.017 * round_)
+        _wait_for_change(tmp_path / "size")
+        time.sleep(0.05 + 0.017 * round_)
         for writer in writers:
             writer.kill()
             writer.join()
@@ -141,7 +150,7 @@ def test_threads_write_and_read_together(tmp_path):
         return record is None or record.body == body_of(i * 7 % 80)
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(use, range(400)))
+        assert all(pool.map(use, range(160)))
     assert bytes_on_disk(tmp_path) <= cache.max_bytes + 4 * 4096
 
 

@@ -383,7 +383,9 @@ def test_what_has_expired_is_asked_for_with_its_validator(one_tile, validator, a
         assert middle(tiles.open(template(one_tile)), TOP) == (1, 2, 3)
         assert one_tile.requests[-1][2][asks] == value
     one_tile.files["/10/540/360.png"] = png((4, 5, 6))
-    assert reread(one_tile) == (4, 5, 6)
+    for _ in range(2):
+        assert reread(one_tile, **{"Cache-Control": "max-age=0"}) == (4, 5, 6)
+    assert asks not in one_tile.requests[-1][2]  # what was told of another body
 
 
 def test_what_is_not_to_be_stored_leaves_no_trace(one_tile, tmp_path):
