@@ -124,7 +124,7 @@ def read_photo(record: Record) -> Shot:
     if photo.status not in (None, "active") or photo.visibility not in (None, "public"):
         raise ValueError("it is not public")
     if photo.projection not in (None, *PROJECTIONS):
-        raise ValueError(f"its projection is {photo.projection}, which is not known here")
+        raise ValueError(f"its projection is {photo.projection!r}, which is not known here")
     heading = photo.heading
     return Shot(
         id=photo.id,

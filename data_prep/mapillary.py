@@ -107,7 +107,7 @@ def read_image(record: Record) -> Shot:
         raise ValueError("it has no position")
     camera = image.camera_type or "perspective"  # not said for what was not processed
     if camera not in PROJECTIONS:
-        raise ValueError(f"its camera is {camera}, which is not known here")
+        raise ValueError(f"its camera is {camera!r}, which is not known here")
     computed = image.computed_compass_angle
     heading = image.compass_angle if computed is None else computed
     return Shot(

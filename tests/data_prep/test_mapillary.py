@@ -306,7 +306,7 @@ def test_one_bad_photo_does_not_stop_the_others(fake, run, tmp_path):
         "gone": "Mapillary no longer has it",
         "nourl": "the service gives no URL for its image",
         "html": "the image is damaged or cut off",
-        "dual": '"its camera is dual, which is not known here"',
+        "dual": '"its camera is \'dual\', which is not known here"',
         "lost": reasons["lost"],
         "../up": "its id cannot be the name of a file",
     }
