@@ -21,13 +21,27 @@ def fingerprint(pixels: NDArray[np.uint8]) -> str:
 
 def copies(fingerprints: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Pairs (i, j), i < j, of photos that are copies. Compares every pair: some minutes for 100,000 photos."""
-    hashes = [np.frombuffer(bytes.fromhex(text), np.uint64) for text in fingerprints]
-    words = np.ascontiguousarray(np.transpose(hashes))  # (4, n)
-    for start in range(0, len(hashes), ROWS):
-        different = sum(
-            np.bitwise_count(word[start : start + ROWS, None] ^ word[None, start:]).astype(np.uint16)
-            for word in words
-        )
-        for i, j in np.argwhere(different <= SAME_BITS):
+    for start in range(0, len(fingerprints), ROWS):
+        for i, j in alike(fingerprints[start : start + ROWS], fingerprints[start:]):
             if i < j:
-                yield start + int(i), start + int(j)
+                yield start + i, start + j
+
+
+def alike(
+    fingerprints: Sequence[str], others: Sequence[str], *, at_most: int = SAME_BITS
+) -> Iterator[tuple[int, int]]:
+    """Pairs (i, j) of one photo and another whose fingerprints differ in `at_most` bits or fewer."""
+    rows, cols = _words(fingerprints), _words(others)
+    for start in range(0, rows.shape[1], ROWS):
+        different = sum(
+            np.bitwise_count(row[start : start + ROWS, None] ^ col[None]).astype(np.uint16)
+            for row, col in zip(rows, cols, strict=True)
+        )
+        for i, j in np.argwhere(different <= at_most):
+            yield start + int(i), int(j)
+
+
+def _words(fingerprints: Sequence[str]) -> NDArray[np.uint64]:
+    """The bits, (SIDE² / 64, n)."""
+    words = np.frombuffer(bytes.fromhex("".join(fingerprints)), np.uint64)
+    return np.ascontiguousarray(words.reshape(-1, SIDE * SIDE // 64).T)

@@ -269,11 +269,11 @@ def _write(
     colour: str = INK,
     size: int = 34,
 ) -> None:
-    ImageDraw.Draw(canvas).text(at, text, fill=colour, font=_font(bold, size))
+    ImageDraw.Draw(canvas).text(at, text, fill=colour, font=font(bold, size))
 
 
 @lru_cache
-def _font(bold: bool, size: int) -> ImageFont.FreeTypeFont:
+def font(bold: bool, size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans as matplotlib carries it: photo names come in many scripts."""
     import matplotlib
 

@@ -51,19 +51,23 @@ def write(
         "size_m": region.size_m,
         "leaf_m": region.grid.leaf_m,
         "branch": region.branch,
-        "imagery": _jpeg(checkered(ground)),
+        "imagery": jpeg(checkered(ground)),
         "gaps": not bool(ground.mask.all()),
         "summary": _summary(pairs),
         "photos": [_photo(photo, prediction, region, pyramid) for photo, prediction in pairs],
         "failures": [{"photo": photo, "error": reason} for photo, reason in failures],
     }
-    page = _page(f"ZoomLoc · {region.name}", data)
+    template = (files("zoomloc") / "assets" / "map.html").read_text(encoding="utf-8")
+    text = page(template, f"ZoomLoc · {region.name}", data)
     with atomic(path) as draft:
-        draft.write_text(page, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
 
 
-def _page(title: str, data: dict[str, Any]) -> str:
-    """The template filled in. Data is JSON in which no `<` can end its script element."""
+def page(template: str, title: str, data: dict[str, Any]) -> str:
+    """A template with {{title}}, {{leaflet_css}}, {{leaflet_js}} and {{data}} filled in.
+
+    Data is JSON in which no `<` can end its script element.
+    """
     leaflet = files("tiles") / "assets" / "leaflet"
     css = (leaflet / "leaflet.css").read_text(encoding="utf-8")
     parts = {
@@ -72,7 +76,6 @@ def _page(title: str, data: dict[str, Any]) -> str:
         "leaflet_js": (leaflet / "leaflet.js").read_text(encoding="utf-8"),
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     }
-    template = (files("zoomloc") / "assets" / "map.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
@@ -124,7 +127,7 @@ def _details(prediction: Prediction, region: Region, pyramid: Pyramid) -> list[d
     cells = [grid.cell(prediction.path[:level]) for level in range(1, len(prediction.path))]
     return [
         {
-            "image": _jpeg(checkered(pyramid.view(*cell, DETAIL_PX))),
+            "image": jpeg(checkered(pyramid.view(*cell, DETAIL_PX))),
             "bounds": _corners(grid.bounds(cell), region),
         }
         for cell in cells
@@ -149,7 +152,8 @@ def _known(value: float) -> float | None:
 # --- pictures as text
 
 
-def _jpeg(pixels: NDArray[np.uint8]) -> str:
+def jpeg(pixels: NDArray[np.uint8]) -> str:
+    """A picture (h, w, 3) as a data URI."""
     return _data_uri(Image.fromarray(pixels), "JPEG", quality=80)
 
 
