@@ -133,7 +133,10 @@ _PROBLEMS = (
     ),
     (r"timed out|timeout|too slow", "the server did not answer in time; try later"),
     (r"resolve host", "no such server; check the URL and the network"),
-    (r"connect", "the server cannot be reached; check the URL and the network"),
+    (
+        r"(could ?n.t|failed to) connect|connection (refused|reset|died)",
+        "the server cannot be reached; check the URL and the network",
+    ),
     (
         r"Range downloading not supported",
         "the server does not answer range requests; download the file and give its path",

@@ -123,6 +123,13 @@ def test_html_where_a_raster_should_be(web):
     assert "not a raster, maybe a sign-in or an error page" in refused(f"{web.url}/x.tif")
 
 
+def test_a_raster_cut_short_on_the_server(web, cog):
+    web.files["/connecticut.tif"] = cog[0][: len(cog[0]) // 2]
+    assert "may be damaged" in refused(
+        f"{web.url}/connecticut.tif", Bounds(502_000, 4_998_000, 502_032, 4_998_032)
+    )
+
+
 def test_a_server_without_ranges(web, cog):
     web.answers["/x.tif"] = [(200, {}, cog[0])]
     assert "does not answer range requests" in refused(f"{web.url}/x.tif")
