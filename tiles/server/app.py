@@ -66,9 +66,9 @@ def create_app(
         return FileResponse(str(assets / "preview.html"), headers={"Content-Security-Policy": PAGE_POLICY})
 
     @app.get("/healthz", tags=["service"])
-    async def healthz() -> dict[str, str]:
-        """That the service runs."""
-        return {"status": "ok"}
+    async def healthz() -> dict[str, str | int]:
+        """That the service runs, and how many pictures its clients wait for."""
+        return {"status": "ok", "waiting": app.state.pictures.waited_for}
 
     app.include_router(router)
     return app

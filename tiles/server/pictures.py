@@ -33,6 +33,11 @@ class Pictures:
         self._bytes = 0
         self._under_way: dict[Hashable, _Work] = {}
 
+    @property
+    def waited_for(self) -> int:
+        """How many pictures clients wait for now."""
+        return len(self._under_way)
+
     def kept(self, key: Hashable) -> Picture | None:
         """The picture of a key if it is kept."""
         if key not in self._kept:
