@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_prep.journal import stamp_of
 from zoomloc.files import atomic
 
 QUALITY = 95
@@ -15,18 +16,13 @@ QUALITY = 95
 
 def link(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it across file systems; one that is there already is left. Raises OutputError."""
-    if target.exists() and _unchanged(source, target):
+    if target.exists() and stamp_of(target) == stamp_of(source):
         return
     with atomic(target) as draft:
         try:
             os.link(source, draft)
         except OSError:
             shutil.copy2(source, draft)
-
-
-def _unchanged(source: Path, target: Path) -> bool:
-    old, new = target.stat(), source.stat()
-    return (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)
 
 
 def save(pixels: NDArray[np.uint8], target: Path) -> None:

@@ -24,7 +24,7 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
         begun_with = _parse(first)
-        if begun_with and begun_with != [settings]:
+        if begun_with and begun_with != json.loads(json.dumps([settings])):
             self._file.close()
             raise OutputError(
                 f"{path.parent}: was begun from other data or with other settings; name another folder with --out, "
@@ -53,6 +53,12 @@ class Journal:
         self._done[name] = stamp, facts
         self._file.write(json.dumps([name, stamp, facts]) + "\n")
         self._file.flush()
+
+
+def stamp_of(path: Path) -> list[Any]:
+    """What tells whether a file has changed."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _parse(line: bytes) -> Any:

@@ -2,18 +2,17 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from data_prep import duplicates
-from data_prep.journal import Journal
+from data_prep.journal import Journal, stamp_of
 from data_prep.report import Rejected
+from data_prep.threads import in_threads
 from zoomloc import photo
 from zoomloc.errors import PhotoError, SourceError
-from zoomloc.progress import progress
 
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in photo.FORMATS}
 RAW = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
@@ -65,29 +64,20 @@ def _skipped(folder: Path, out: Path) -> bool:
 
 
 def read(folder: Path, names: Sequence[str], journal: Journal) -> Iterator[Shot | Rejected]:
-    """What every photo says, in order: remembered, or read by several threads (decoding frees them)."""
+    """What every photo says, in order: remembered, or read."""
 
     def look(name: str) -> tuple[list[int], Shot | Rejected, bool]:
         path, sidecar = folder / name, _sidecar(folder / name)
-        stamp = _stamp(path) + (_stamp(sidecar) if sidecar else [])
+        stamp = stamp_of(path) + (stamp_of(sidecar) if sidecar else [])
         if facts := journal.recall(name, stamp):
             return stamp, (Rejected if "reason" in facts else Shot)(**facts), True
         return stamp, _read(path, sidecar, name), False
 
-    pool = ThreadPoolExecutor()
-    try:
-        results = progress(pool.map(look, names), "reading photos", len(names))
-        for name, (stamp, found, known) in zip(names, results, strict=True):
-            if not known:
-                journal.note(name, stamp, asdict(found))
-            yield found
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _stamp(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+    found = in_threads(look, names, "reading photos")
+    for name, (stamp, shot, known) in zip(names, found, strict=True):
+        if not known:
+            journal.note(name, stamp, asdict(shot))
+        yield shot
 
 
 def _sidecar(path: Path) -> Path | None:

@@ -44,6 +44,7 @@ ROOMS = {
         "kartaview": "data_prep.kartaview:main",
         "mapillary": "data_prep.mapillary:main",
         "photos": "data_prep.photos:main",
+        "streetscapes": "data_prep.streetscapes:main",
     },
     "tiles": {name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "serve")},
 }
