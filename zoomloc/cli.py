@@ -40,10 +40,13 @@ app = typer.Typer(
 
 ROOMS = {
     "prep": {
+        "check": "data_prep.check:main",
         "city": "data_prep.cities.city:main",
         "kartaview": "data_prep.kartaview:main",
         "mapillary": "data_prep.mapillary:main",
         "photos": "data_prep.photos:main",
+        "show": "data_prep.show:main",
+        "split": "data_prep.split:main",
         "streetscapes": "data_prep.streetscapes:main",
     },
     "tiles": {name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "serve")},
