@@ -68,6 +68,9 @@ def fill(view: View, layer: Layer, window: Window) -> None:
     if not hole.any():
         return
     found = layer.render(window.part(rows, cols))
+    if hole.all():
+        view.pixels[rows, cols], view.mask[rows, cols] = found.pixels, found.mask
+        return
     shown = hole & found.mask
     np.copyto(view.pixels[rows, cols], found.pixels, where=shown[..., None])
     view.mask[rows, cols] |= shown

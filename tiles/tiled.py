@@ -48,11 +48,13 @@ class TiledSource(Source):
 
     def render(self, window: Window) -> View:
         """See `Source.render`."""
-        view = empty_view(window.shape)
-        for layer in self._layers[self._first_fine_enough(window) :]:
-            fill(view, layer, window)
-            if layer.level.complete or view.mask.all():
+        finest, *coarser = self._layers[self._first_fine_enough(window) :]
+        view, complete = finest.render(window), finest.level.complete
+        for layer in coarser:
+            if complete or view.mask.all():
                 break
+            fill(view, layer, window)
+            complete = layer.level.complete
         return view
 
     def pixels(self, level: Level, col: int, row: int, px: int) -> NDArray[np.uint8] | None:
@@ -157,6 +159,7 @@ class _Layer:
         return rgba, None if opaque else rgba[..., 3]
 
 
+@lru_cache(maxsize=256)
 def _ground(window: Window, crs: str) -> Footprint | None:
     """Where a window lies in the plane of a CRS, in its units: left and right are x, top and bottom y."""
     return footprint(window, crs, Affine.identity())

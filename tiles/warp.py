@@ -24,7 +24,8 @@ from tiles.geo import transform
 from tiles.view import View, empty_view
 from tiles.window import Window
 
-MARGIN_PX = 4  # canvas beyond the window, for kernels that reach over its edges
+REACH_PX = 2  # how far beyond a window's edges kernels reach
+MARGIN_PX = 4  # what a source should put around a window: the reach, and room for bent edges
 BLOCK_PX = 1024  # a side of what is rendered at once; OpenCV takes pictures of up to 32,767
 STRIP_SAMPLES = 2**17  # sampled at once, so that it stays in the processor's cache
 ONE_SAMPLE = 1.1  # up to this scale one sample a pixel is as near to the average of its area as four
@@ -107,8 +108,8 @@ def _blocks(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
 def _cut(canvas: Canvas, place: Footprint) -> Canvas | None:
     """The part of a canvas around a footprint; None where they have nothing in common."""
     height, width = canvas.pixels.shape[:2]
-    left, top = max(0, floor(place.left) - MARGIN_PX), max(0, floor(place.top) - MARGIN_PX)
-    right, bottom = min(width, ceil(place.right) + MARGIN_PX), min(height, ceil(place.bottom) + MARGIN_PX)
+    left, top = max(0, floor(place.left) - REACH_PX), max(0, floor(place.top) - REACH_PX)
+    right, bottom = min(width, ceil(place.right) + REACH_PX), min(height, ceil(place.bottom) + REACH_PX)
     if left >= right or top >= bottom:
         return None
     return Canvas(
@@ -124,15 +125,14 @@ def _render_block(canvas: Canvas, window: Window, pixels: NDArray[np.uint8], mas
     place = _place(window, canvas)
     opaque = place.inside and (canvas.alpha is None or canvas.alpha.min() == 255)
     values = _rgba(canvas) if opaque else _premultiplied(canvas)
+    border = cv2.BORDER_REPLICATE if opaque else cv2.BORDER_CONSTANT
     sample = _weighted if window.resampling in ("cubic", "average") else _sampled
-    sampled = sample(values, place, window)
-    if opaque:
-        mask[:] = True
-        pixels[:] = sampled[..., :3] if sampled.dtype == np.uint8 else _to_uint8(sampled[..., :3])
-    else:
-        alpha = sampled[..., 3]
-        mask[:] = alpha >= 0.499
-        pixels[mask] = _to_uint8(sampled[mask][:, :3] / alpha[mask][:, None])
+    sampled = sample(values, place, window, border)
+    cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB, dst=pixels)
+    mask[:] = True if opaque else sampled[..., 3] >= 128
+    if not opaque:
+        partly = sampled[..., 3] < 255
+        pixels[partly] = _divided(sampled[partly])
 
 
 def _rgba(canvas: Canvas) -> NDArray[np.uint8]:
@@ -141,12 +141,22 @@ def _rgba(canvas: Canvas) -> NDArray[np.uint8]:
     return pixels if pixels.shape[2] == 4 else cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
 
 
-def _premultiplied(canvas: Canvas) -> NDArray[np.float32]:
-    """Colours weigh by opacity, so that masked ones do not bleed into their neighbours."""
-    values = np.empty((*canvas.pixels.shape[:2], 4), np.float32)
-    values[..., 3] = 1 if canvas.alpha is None else canvas.alpha * np.float32(1 / 255)
-    np.multiply(canvas.pixels[..., :3], values[..., 3:], out=values[..., :3])
+def _premultiplied(canvas: Canvas) -> NDArray[np.uint8]:
+    """Colours weigh by opacity, so that masked ones do not bleed into their neighbours: (h, w, 4)."""
+    if canvas.alpha is None:
+        return _rgba(canvas)
+    rgba, alpha = _rgba(canvas), np.ascontiguousarray(canvas.alpha)
+    values: NDArray[np.uint8] = cv2.insertChannel(alpha, cv2.bitwise_and(rgba, rgba, mask=alpha), 3)
+    partly = (alpha > 0) & (alpha < 255)
+    if partly.any():
+        values[partly, :3] = _to_uint8(rgba[partly, :3] * (alpha[partly, None] / 255))
     return values
+
+
+def _divided(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Premultiplied (n, 4) to colours (n, 3), black where less than half is imagery."""
+    alpha = values[:, 3:].astype(np.float32)
+    return np.where(alpha >= 128, _to_uint8(values[:, :3] * (255 / np.maximum(alpha, 1))), np.uint8(0))
 
 
 def _to_uint8(values: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -170,7 +180,13 @@ def _points(window: Window, crs: str) -> tuple[NDArray[np.float64], NDArray[np.f
 def _on_raster(window: Window, crs: str, raster_transform: Affine) -> NDArray[np.float64]:
     """`_points` as (2, n) columns and rows of a raster, inf or nan where not defined."""
     with np.errstate(invalid="ignore"):
-        return np.stack(~raster_transform * _points(window, crs))
+        return _moved(_points(window, crs), ~raster_transform)
+
+
+def _moved(points: tuple[NDArray[np.float64], NDArray[np.float64]], by: Affine) -> NDArray[np.float64]:
+    """(x, y) as one (2, n), by an affine transform."""
+    x, y = points
+    return np.array([by.a * x + by.b * y + by.c, by.d * x + by.e * y + by.f])
 
 
 def _pixel(nodes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -217,12 +233,21 @@ def _place(window: Window, canvas: Canvas) -> _Placement:
     low, high = nodes.min(axis=1) + TOLERANCE_PX, nodes.max(axis=1) - TOLERANCE_PX
     inside = bool((low >= -0.5).all() and (high <= (width - 0.5, height - 0.5)).all())
 
+    return _Placement(_polynomial(polynomial), inside, pixel)
+
+
+def _polynomial(coefficients: NDArray[np.float64]) -> Locate:
+    """coefficients: (2, n, n) of the powers n-1..0 of down, then of across, each -1..1: for columns, for rows."""
+    while np.abs(coefficients[:, 0]).sum() + np.abs(coefficients[:, :, 0]).sum() < TOLERANCE_PX / 10:
+        coefficients = coefficients[:, 1:, 1:]  # in one CRS two powers are left
+    n = coefficients.shape[1]
+
     def locate(across: NDArray[np.float64], down: NDArray[np.float64]) -> Positions:
-        powers = np.vander(2 * across - 1, len(NODES)).T.astype(np.float32)
-        cols, rows = (np.vander(2 * down - 1, len(NODES)) @ polynomial).astype(np.float32)
+        cols, rows = (np.vander(2 * down - 1, n) @ coefficients).astype(np.float32)
+        powers = np.vander(2 * across - 1, n).T.astype(np.float32)
         return cols @ powers, rows @ powers
 
-    return _Placement(locate, inside, pixel)
+    return locate
 
 
 def _locate_exactly(window: Window, canvas: Canvas) -> Locate:
@@ -232,7 +257,7 @@ def _locate_exactly(window: Window, canvas: Canvas) -> Locate:
         u, v = np.meshgrid(across, down)
         points = transform(*window.at(u.ravel(), v.ravel()), window.crs, canvas.crs)
         with np.errstate(invalid="ignore"):
-            there = np.stack(~canvas.transform * points) - 0.5
+            there = _moved(points, ~canvas.transform) - 0.5
         there = np.where(np.isfinite(there).all(axis=0), there, NOWHERE).clip(NOWHERE, -NOWHERE)
         cols, rows = there.reshape(2, *u.shape).astype(np.float32)
         return cols, rows
@@ -243,15 +268,14 @@ def _locate_exactly(window: Window, canvas: Canvas) -> Locate:
 # What is seen there --------------------------------------------------------------------------------------------
 
 
-def _sampled(values: NDArray[Any], place: _Placement, window: Window) -> NDArray[Any]:
+def _sampled(values: NDArray[np.uint8], place: _Placement, window: Window, border: int) -> NDArray[np.uint8]:
     """(h, w, 4): one or several samples a pixel, averaged."""
     height, width = window.shape
     scales = np.hypot(*place.pixel) if window.resampling == "auto" else (1.0, 1.0)
     across, _ = _spread(width, scales[0])
     down, n_down = _spread(height, scales[1])
     how = cv2.INTER_NEAREST if window.resampling == "nearest" else cv2.INTER_LINEAR
-    border = cv2.BORDER_REPLICATE if values.dtype == np.uint8 else cv2.BORDER_CONSTANT
-    result = np.empty((height, width, 4), values.dtype)
+    result = np.empty((height, width, 4), np.uint8)
     step = max(1, STRIP_SAMPLES // (len(across) * n_down))
     for top in range(0, height, step):
         strip = result[top : top + step]
@@ -273,25 +297,24 @@ def _spread(count: int, scale: float) -> tuple[NDArray[np.float64], int]:
     return ((np.arange(count) + 0.5)[:, None] + offsets).ravel() / count, k
 
 
-def _weighted(values: NDArray[Any], place: _Placement, window: Window) -> NDArray[np.float32]:
+def _weighted(values: NDArray[np.uint8], place: _Placement, window: Window, border: int) -> NDArray[np.uint8]:
     """(h, w, 4): a weighted sum of the raster pixels around the middle of every window pixel."""
     height, width = window.shape
     wide, high = np.hypot(
         *place.pixel.T
     )  # the rectangle on the canvas that is as large and as long as a pixel
-    border = cv2.BORDER_REPLICATE if values.dtype == np.uint8 else cv2.BORDER_CONSTANT
-    result = np.empty((height, width, 4), np.float32)
+    result = np.empty((height, width, 4), np.uint8)
     weights = _cubic_weights if window.resampling == "cubic" else _area_weights
     step = max(1, STRIP_SAMPLES // width)
     across, down = ((np.arange(count) + 0.5) / count for count in (width, height))
     for top in range(0, height, step):
         cols, rows = place.locate(across, down[top : top + step])
-        strip = result[top : top + step]
-        strip[:] = 0
+        total = np.zeros((*cols.shape, 4), np.float32)
         for row, by_row in weights(rows, high):
             for col, by_col in weights(cols, wide):
                 seen = cv2.remap(values, col, row, cv2.INTER_NEAREST, borderMode=border)
-                strip += seen * (by_row * by_col)[..., None]
+                total += seen * (by_row * by_col)[..., None]
+        result[top : top + step] = _to_uint8(total)
     return result
 
 
