@@ -7,15 +7,18 @@ same JSON. Programs that know only web maps cannot place such a file: its tiles 
 
 import json
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 
 from tiles.bounds import Bounds, cell_bounds
+from tiles.decode import MAX_TILE_PX
 from tiles.errors import TilesError
 from tiles.geo import crs_named
 from tiles.store import Level
 
 GRID_FILE = "grid.json"
 SUFFIXES = (".jpg", ".webp")
+MAX_BRANCH, MAX_DEPTH = 64, 32  # beyond them a file is a mistake or an attack
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,33 @@ class CellGrid:
         """Raises TilesError, beginning with `name`, for a text that describes no grid."""
         try:
             entries = json.loads(text)
-            grid = cls(**entries | {"north_west": tuple(map(float, entries["north_west"]))})
-            if not (grid.size_m > 0 and grid.branch > 1 and grid.depth > 0 and grid.px > 0):
+            west, north = map(float, entries["north_west"])
+            grid = cls(**entries | {"north_west": (west, north)})
+            if not grid._is_sound():
                 raise ValueError("its numbers make no grid")
             crs_named(grid.crs)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             keys = ", ".join(field.name for field in fields(cls))
+            reason = " ".join(str(error).split())
             raise TilesError(
-                f"{name}: describes no grid of cells ({error}); it needs {keys}; build it again"
+                f"{name}: describes no grid of cells ({reason}); it needs {keys}; build it again"
             ) from None
         except TilesError as error:
             raise TilesError(f"{name}: {error}") from None
         return grid
+
+    def _is_sound(self) -> bool:
+        whole = all(type(number) is int for number in (self.branch, self.depth, self.px))
+        return (
+            whole
+            and all(map(isfinite, (*self.north_west, self.size_m)))
+            and self.size_m > 0
+            and 2 <= self.branch <= MAX_BRANCH
+            and 1 <= self.depth <= MAX_DEPTH
+            and 1 <= self.px <= MAX_TILE_PX
+            and isinstance(self.crs, str)
+            and isinstance(self.attribution, str)
+        )
 
 
 class CellFolder:

@@ -16,7 +16,8 @@ def open(uri: str | Path | Sequence[str | Path]) -> Source:
 
     - a raster GDAL reads, in any CRS: a path, a glob of paths, `https://host/scene.tif`, `s3://bucket/scene.tif`
       (also gs and az), `/vsizip/...`;
-    - tiles: a folder z/x/y.jpg, .png or .webp; an .mbtiles or .pmtiles file; `https://host/imagery.pmtiles`;
+    - tiles: a folder z/x/y.jpg, .png or .webp, one with a `layout.yaml` (of tiledwebmaps), one of cells (`build`);
+      an .mbtiles or .pmtiles file; `https://host/imagery.pmtiles`;
     - tiles of a server: `https://host/{z}/{x}/{y}.png` (rows from the south: {-y}), a TileJSON `https://host/x.json`,
       the capabilities of a WMTS, `wmts:https://host/...`.
 
@@ -92,6 +93,10 @@ def _store(location: str, options: dict[str, str]) -> TileStore | None:
         from tiles.cells import CellFolder
 
         return CellFolder(path)
+    if (path / "layout.yaml").is_file():
+        from tiles.tiledwebmaps import TiledWebMaps
+
+        return TiledWebMaps(path)
     from tiles.xyz import XYZFolder
 
     return XYZFolder(path)

@@ -1,6 +1,8 @@
 """The contract of everything that holds encoded tiles: a folder, an MBTiles or PMTiles file, a server."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor
 from typing import Protocol
 
@@ -80,6 +82,20 @@ WORLD_M = 20037508.342789244  # from the middle of the Web Mercator square to it
 def mercator_level(zoom: int, *, px: int, cols: range, rows: range) -> Level:
     """The level of a web map (EPSG:3857, rows counted from the north) at a zoom."""
     return Level(zoom, (-WORLD_M, WORLD_M), 2 * WORLD_M / 2**zoom, px, cols, rows)
+
+
+def bounds_of_leaves(levels: Sequence[Level], places: Mapping[int, Collection[tuple[int, int]]]) -> Bounds:
+    """Around the tiles without finer ones below them: coarse tiles reach far beyond what they show.
+
+    levels: zooms, finest first. places: the (column, row) of the tiles there are, by level's key.
+    """
+    boxes = [levels[0].bounds]
+    for finer, level in pairwise(levels):
+        steps = finer.key - level.key
+        leaves = set(places[level.key]) - {(col >> steps, row >> steps) for col, row in places[finer.key]}
+        boxes += [level.around(range(col, col + 1), range(row, row + 1)) for col, row in leaves]
+    west, south, east, north = zip(*boxes, strict=True)
+    return Bounds(min(west), min(south), max(east), max(north))
 
 
 def _common(one: range, other: range) -> range:

@@ -1,14 +1,12 @@
 """Folders of map tiles as web maps use them: z/x/y.jpg, .png or .webp, Web Mercator, y from the north."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from tiles.bounds import Bounds
 from tiles.errors import TilesError
-from tiles.store import Level, mercator_level
+from tiles.store import Level, bounds_of_leaves, mercator_level
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -27,7 +25,7 @@ class XYZFolder:
         self.folder = Path(folder)
         self._paths = _find_tiles(self.folder)
         self.levels = tuple(_level(zoom, paths) for zoom, paths in self._paths.items())
-        self.bounds = _bounds_of_leaves(self.levels, self._paths)
+        self.bounds = bounds_of_leaves(self.levels, self._paths)
 
     def get(self, level: Level, col: int, row: int) -> bytes | None:
         """See `TileStore.get`."""
@@ -86,14 +84,3 @@ def _find_tiles(folder: Path) -> dict[int, dict[tuple[int, int], Path]]:
 
 def _numbered(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
-
-
-def _bounds_of_leaves(levels: tuple[Level, ...], tiles: dict[int, dict[tuple[int, int], Path]]) -> Bounds:
-    """Around the tiles without finer ones below them: coarse tiles reach far beyond what they show."""
-    boxes = [levels[0].bounds]
-    for finer, level in pairwise(levels):
-        steps = finer.key - level.key
-        leaves = tiles[level.key].keys() - {(x >> steps, y >> steps) for x, y in tiles[finer.key]}
-        boxes += [level.around(range(x, x + 1), range(y, y + 1)) for x, y in leaves]
-    west, south, east, north = zip(*boxes, strict=True)
-    return Bounds(min(west), min(south), max(east), max(north))
