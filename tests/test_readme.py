@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_make_targets(line):
 
 
 SMALLER = {  # the shipped model's own recipe takes more than an hour; its commands run here on next to nothing
-    "--photos 16000 --test 520 --val 64": "--photos 60 --test 30 --val 4 --size-m 640 --gsd-m 1",
+    "--photos 24000 --test 520 --val 260": "--photos 60 --test 30 --val 4 --size-m 640 --gsd-m 1",
     "configs/demo.toml": "small.toml",
 }
 
@@ -67,12 +68,27 @@ def workplace(tmp_path_factory):
     return folder
 
 
+def serve(line):
+    """A command that runs until it is interrupted: it says where it serves, answers, and ends."""
+    command = [sys.executable, "-m", *shlex.split(line.replace("--port 8000", "--port 0"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            url = served.stdout.readline().split(" at ")[1].strip()
+            with urlopen(f"{url}healthz", timeout=60) as answer:
+                assert answer.status == 200
+        finally:
+            served.terminate()
+
+
 def test_the_commands_in_order(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     for line in commands("zoomloc ") + commands("python -m "):
         words = shlex.split(smaller(line))
         if words[0] == "python":
             subprocess.run([sys.executable, *words[1:], "--out", "shipped"], check=True)
+            continue
+        if "serve" in words:
+            serve(line)
             continue
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as exit_:
@@ -82,6 +98,8 @@ def test_the_commands_in_order(workplace, monkeypatch, capsys):
     assert len(list(Path("demo-output/panels").glob("*.png"))) == 24
     assert json.loads(Path("place.geojson").read_text())["features"][0]["geometry"]
     assert Path("place.png").exists()
+    assert list(Path("data/village/simulated-3.index").glob("*/features.npy"))
+    assert Path("data/village/cells.mbtiles").stat().st_size > 100_000
     assert Path("shipped/checkpoint/model.safetensors").exists()
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
