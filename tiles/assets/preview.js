@@ -2,7 +2,7 @@
 // Names and attributions come from imagery: they become text, never markup.
 const element = id => document.getElementById(id);
 const ACCENT = "#d55e00", OUTLINE = { color: "#0b57a4", weight: 1.5, fill: false, interactive: false };
-const map = L.map("map", { attributionControl: false, minZoom: 1 }).fitWorld();
+const map = L.map("map", { attributionControl: false }).fitWorld();
 const attribution = L.control.attribution({ prefix: false }).addTo(map);
 L.control.scale({ imperial: false }).addTo(map);
 const grid = L.layerGroup().addTo(map);
@@ -67,11 +67,12 @@ function choose(source) {
   chosen = source;
   attribution.addAttribution(source.credit);
   history.replaceState(null, "", `#${address(source)}`);
-  map.setMaxZoom(source.maxzoom + 3).fitBounds(latLngBounds(source.bounds), { animate: false });
   // Leaflet counts through all tiles of a view: far below the smallest zoom that would be millions.
+  map.setMinZoom(Math.max(source.minzoom - 2, 0)).setMaxZoom(source.maxzoom + 3);
+  map.fitBounds(latLngBounds(source.bounds), { animate: false });
   layer = L.tileLayer(`${address(source)}/{z}/{x}/{y}{r}.webp`, {
     bounds: latLngBounds(source.bounds), minNativeZoom: source.minzoom, maxNativeZoom: source.maxzoom,
-    minZoom: Math.max(source.minzoom - 3, 0), maxZoom: source.maxzoom + 3,
+    maxZoom: source.maxzoom + 3,
   }).on("tileerror", ({ tile }) => json(tile.src).catch(error => warn(error.message)))
     .on("loading load", ({ type }) => map.getContainer().classList.toggle("loading", type === "loading")).addTo(map);
   element("xyz").textContent = source.tiles[0];

@@ -13,7 +13,7 @@ from tiles.source import Source
 from tiles.window import Resampling, Window
 
 MAX_SIDE_PX = 4096
-MAX_SQUARE_PX = 2**23  # of a window, see `_square_px`; each takes some 50 bytes while it is made
+MAX_SQUARE_PX = 2**23  # of a window, see `_square_px`; each takes some 20 bytes while it is made
 MAX_COORDINATE = 1e9  # in the units of any CRS, far beyond the earth
 CRS_CODE = re.compile(r"[A-Za-z]+:[A-Za-z0-9]+")  # no PROJ strings, for these can name files to be opened
 
