@@ -12,8 +12,7 @@ from typing import Any, Protocol
 from pmtiles.tile import (
     Compression,
     Entry,
-    MagicNumberNotFound,
-    SpecVersionUnsupported,
+    HeaderDict,
     TileType,
     deserialize_directory,
     deserialize_header,
@@ -29,10 +28,13 @@ from tiles.errors import TilesError
 from tiles.mbtiles import mercator_bounds
 from tiles.store import WORLD_M, Level, mercator_level
 
-HEADER_BYTES = 127
+HEADER_BYTES, MAGIC, VERSION = 127, b"PMTiles", 3
+MAX_ZOOM = 31  # the numbers of finer tiles would not fit 64 bits
+MAX_OFFSET = 2**62
+MAX_READ = 2**28  # a longer part of a directory, or tile, is a mistake or an attack
 CORNERS = ("min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7")
 MAX_DEPTH = 4  # of directories in directories, by the specification
-DAMAGE = (ValueError, EOFError, OSError, IndexError, KeyError, zlib.error)
+DAMAGE = (ValueError, EOFError, OSError, IndexError, KeyError, OverflowError, zlib.error)
 
 
 class ByteRanges(Protocol):
@@ -91,14 +93,9 @@ class PMTiles:
         self._file = file
         self._directories: dict[tuple[int, int], list[Entry]] = {}
         try:
-            self._header = deserialize_header(file.read(0, HEADER_BYTES))
-            self._check()
+            self._header = _read_header(file)
             self.attribution = self._attribution()
             self.levels = self._levels()
-        except MagicNumberNotFound:
-            raise TilesError(f"{file.name}: not a PMTiles file; fetch it again or give another") from None
-        except SpecVersionUnsupported:
-            raise TilesError(f"{file.name}: PMTiles of another version than 3; convert it") from None
         except DAMAGE as error:
             raise TilesError(f"{file.name}: damaged PMTiles file ({error}); fetch it again") from None
         self.bounds = self._bounds() or self.levels[0].bounds
@@ -107,11 +104,11 @@ class PMTiles:
         """See `TileStore.get`."""
         try:
             entry = self._find(zxy_to_tileid(level.key, col, row))
+            return self._read(entry) if entry else None
         except DAMAGE as error:
             raise TilesError(
                 f"{self.describe(level, col, row)}: the directory is damaged ({error}); fetch the file again"
             ) from None
-        return self._read(entry) if entry else None
 
     def describe(self, level: Level, col: int, row: int) -> str:
         """See `TileStore.describe`."""
@@ -121,18 +118,10 @@ class PMTiles:
         """See `TileStore.close`."""
         self._file.close()
 
-    def _check(self) -> None:
-        header, name = self._header, self._file.name
-        if header["tile_type"] in (TileType.MVT, TileType.MLT):
-            raise TilesError(f"{name}: holds vector tiles; give imagery (JPEG, PNG or WebP tiles)")
-        if header["internal_compression"] != Compression.GZIP:
-            how = header["internal_compression"].name.lower()
-            raise TilesError(f"{name}: its directory is compressed by {how}, not gzip; convert it")
-
     def _attribution(self) -> str:
         offset, length = self._header["metadata_offset"], self._header["metadata_length"]
-        metadata = json.loads(gzip.decompress(self._file.read(offset, length))) if length else {}
-        return str(metadata.get("attribution") or "")
+        metadata = json.loads(gzip.decompress(self._part(offset, length))) if length else {}
+        return str(metadata.get("attribution") or "") if isinstance(metadata, dict) else ""
 
     def _levels(self) -> tuple[Level, ...]:
         first = self._first()
@@ -180,11 +169,35 @@ class PMTiles:
     def _directory(self, offset: int, length: int) -> list[Entry]:
         key = offset, length
         if key not in self._directories:
-            self._directories[key] = deserialize_directory(self._file.read(offset, length))
+            self._directories[key] = deserialize_directory(self._part(offset, length))
         return self._directories[key]
 
     def _read(self, entry: Entry) -> bytes:
-        return self._file.read(self._header["tile_data_offset"] + entry.offset, entry.length)
+        return self._part(self._header["tile_data_offset"] + entry.offset, entry.length)
+
+    def _part(self, offset: int, length: int) -> bytes:
+        if not (0 <= offset < MAX_OFFSET and 0 <= length < MAX_READ):
+            raise ValueError(f"{length} bytes from {offset} on")
+        return self._file.read(offset, length)
+
+
+def _read_header(file: ByteRanges) -> HeaderDict:
+    """Raises TilesError for a file that cannot be read or is not to be."""
+    data = file.read(0, HEADER_BYTES)
+    if data[: len(MAGIC)] != MAGIC:
+        raise TilesError(f"{file.name}: not a PMTiles file; fetch it again or give another")
+    if data[len(MAGIC)] != VERSION:
+        raise TilesError(f"{file.name}: PMTiles of version {data[len(MAGIC)]}, not {VERSION}; convert it")
+    header = deserialize_header(data)
+    if header["tile_type"] in (TileType.MVT, TileType.MLT):
+        raise TilesError(f"{file.name}: holds vector tiles; give imagery (JPEG, PNG or WebP tiles)")
+    for key, known in (("internal_compression", Compression.GZIP), ("tile_compression", Compression.NONE)):
+        found: Compression = dict[str, Any](header)[key]
+        if found not in (known, Compression.UNKNOWN):
+            raise TilesError(f"{file.name}: {key} is {found.name}, only {known.name} is read; convert it")
+    if header["max_zoom"] > MAX_ZOOM or header["min_zoom"] > header["max_zoom"]:
+        raise ValueError(f"zooms {header['min_zoom']} to {header['max_zoom']}")
+    return header
 
 
 def write(
