@@ -1,45 +1,38 @@
 """Views to pictures a browser shows."""
 
 import io
-from typing import Literal, get_args
+from typing import Literal
 
+import cv2
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 from PIL import Image
 
 from tiles.view import View
 
 Format = Literal["png", "jpg", "webp"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 MEDIA_TYPES: dict[Format, str] = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 
-NO_DATA = (221, 221, 221)  # of JPEG, which has no transparency: the grey behind Leaflet's maps
+NO_DATA = 221  # the grey of JPEG, which has no transparency, as behind Leaflet's maps
 JPEG_QUALITY = 85
 WEBP_QUALITY = 80
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG)
 
 
 def encode(view: View, kind: Format) -> bytes:
     """A view as PNG (lossless), WebP or JPEG. What has no imagery is transparent; in JPEG it is `NO_DATA`.
 
-    Set for speed: of a photographic tile PNG takes 5 ms, WebP 3 ms, JPEG 0.3 ms.
+    Set for speed. A photographic tile of 256 px takes 3.3 ms and 109 kB as PNG (Pillow's fastest, of the same size:
+    5.2 ms), 2.7 ms and 17 kB as WebP, 0.3 ms and 20 kB as JPEG.
     """
+    whole = bool(view.mask.all())
     if kind == "jpg":
-        pixels = np.where(view.mask[..., None], view.pixels, np.array(NO_DATA, np.uint8))
+        pixels = view.pixels if whole else np.where(view.mask[..., None], view.pixels, np.uint8(NO_DATA))
         return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), JPEG_QUALITY, "RGB", "420")
+    pixels = view.pixels if whole else np.dstack([view.pixels, view.mask * np.uint8(255)])
     if kind == "png":
-        return _pillow(_with_alpha(view), "PNG", compress_level=1)
-    return _pillow(_with_alpha(view), "WEBP", quality=WEBP_QUALITY, method=0)
-
-
-def _with_alpha(view: View) -> NDArray[np.uint8]:
-    """(h, w, 3), or (h, w, 4) where some is masked."""
-    if view.mask.all():
-        return view.pixels
-    return np.dstack([view.pixels, view.mask * np.uint8(255)])
-
-
-def _pillow(pixels: NDArray[np.uint8], kind: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    return buffer.getvalue()
+        order = cv2.COLOR_RGB2BGR if whole else cv2.COLOR_RGBA2BGRA
+        return cv2.imencode(".png", cv2.cvtColor(pixels, order), PNG)[1].tobytes()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", quality=WEBP_QUALITY, method=0)
+    return file.getvalue()

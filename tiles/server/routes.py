@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from tiles.errors import TilesError
 from tiles.pyramid import Pyramid
 from tiles.server import cells, mercator, windows
-from tiles.server.encode import MEDIA_TYPES, Format, encode
+from tiles.server.encode import MEDIA_TYPES, NO_DATA, Format, encode
 from tiles.server.pictures import Picture, Pictures
 from tiles.source import Source
 from tiles.view import View
@@ -64,10 +64,9 @@ Zoom = Annotated[int, Path(ge=0, le=mercator.MAX_ZOOM, description="Zoom of the 
 X = Annotated[int, Path(description="Column of the web map at this zoom, from the west")]
 Y = Annotated[int, Path(description="Row, from the north")]
 CellPath = Annotated[str, Path(description="Child numbers from the root, row by row: `5-10-3`; or `root`")]
-TileFormat = Annotated[Format, Path(description="Where there is no imagery: transparent; grey (221) in jpg")]
-AskedFormat = Annotated[
-    Format, Query(description="Where there is no imagery: transparent; grey (221) in jpg")
-]
+NO_IMAGERY = f"Where there is no imagery it is transparent, in jpg grey ({NO_DATA})"
+TileFormat = Annotated[Format, Path(description=NO_IMAGERY)]
+AskedFormat = Annotated[Format, Query(description=NO_IMAGERY)]
 
 router = APIRouter(
     responses={
@@ -241,12 +240,15 @@ def _tilejson(request: Request, served: Served, kind: Format) -> dict[str, Any]:
         "attribution": source.attribution,
         "crs": source.crs,
         "gsd_m": source.gsd_m,
-        "grid": pyramid
-        and {
-            "crs": pyramid.crs,
-            "north_west": list(pyramid.north_west),
-            "size_m": pyramid.size_m,
-            "branch": pyramid.branch,
-            "depth": pyramid.depth,
-        },
+        "grid": None if pyramid is None else _grid(pyramid),
+    }
+
+
+def _grid(pyramid: Pyramid) -> dict[str, Any]:
+    return {
+        "crs": pyramid.crs,
+        "north_west": list(pyramid.north_west),
+        "size_m": pyramid.size_m,
+        "branch": pyramid.branch,
+        "depth": pyramid.depth,
     }
