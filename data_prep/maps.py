@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"train": "#56B4E9", "val": "#F0E442", "test": "#D55E00"}  # told apart by the colour-blind too
 INK, PLAIN = "#1f2328", "#eef0f2"
-PX = 1400
+PX, SIDE_IN = 1260, 9.0  # the longer side of the map, in pixels and inches
 SMALLEST_M = 200.0
 WIDE_DEG = 5.0  # photos farther apart than this are drawn in degrees: no scale is right for all of them
 MOST_ARROWS = 2000
@@ -103,25 +103,31 @@ def looking(frame: gpd.GeoDataFrame, crs: str) -> NDArray[np.float64]:
     return steps / np.linalg.norm(steps, axis=1, keepdims=True)
 
 
+def beyond(frame: gpd.GeoDataFrame, ground: Ground) -> int:
+    """How many photos lie outside the picture."""
+    return int((~_within(project(frame, ground.crs), ground.bounds)).sum())
+
+
 def draw(frame: gpd.GeoDataFrame, ground: Ground, path: Path, *, title: str) -> None:
     """Write a PNG of the photos, coloured by split, with their headings. Raises OutputError."""
     from matplotlib.figure import Figure
 
-    bounds = ground.bounds
-    shape = bounds.height / bounds.width
-    width, height = (9.0, 9.0 * shape) if shape <= 1 else (9.0 / shape, 9.0)
-    figure = Figure(figsize=(width + 0.4, height + 1.0), dpi=PX / 9 * 0.9, layout="constrained")
-    axes = figure.add_subplot()
+    scale = SIDE_IN / max(ground.bounds.width, ground.bounds.height)
+    width, height = ground.bounds.width * scale, ground.bounds.height * scale
+    left, low, right, top = (0.8, 0.8, 0.2, 0.4) if ground.in_degrees else (0.15, 0.35, 0.15, 0.4)
+    page = left + width + right, low + height + top
+    figure = Figure(figsize=page, dpi=PX / SIDE_IN)
+    axes = figure.add_axes((left / page[0], low / page[1], width / page[0], height / page[1]))
     _draw_ground(axes, ground)
     size = float(np.clip(4000 / len(frame), 5, 60))
     _draw_photos(axes, frame, ground, size)
-    outside = int((~_within(project(frame, ground.crs), bounds)).sum())
-    axes.set_title(
-        title + (f" · {outside:,} photos lie beyond this map" if outside else ""), loc="left", color=INK
-    )
+    outside = beyond(frame, ground)
+    heading = title + (f" · {outside:,} beyond this map" if outside else "")
+    axes.set_title(heading, loc="left", color=INK, parse_math=False)
     axes.legend(loc="upper right", framealpha=0.9, fontsize=9, markerscale=max(1.0, (40 / size) ** 0.5))
     if ground.attribution:
-        figure.supxlabel(f"Imagery: {ground.attribution}", fontsize=8, color=INK, x=0.01, ha="left")
+        credit = f"Imagery: {ground.attribution}"
+        figure.text(left / page[0], 0.1 / page[1], credit, fontsize=8, color=INK, parse_math=False)
     with atomic(path) as draft:
         figure.savefig(draft, format="png")
 
@@ -143,7 +149,8 @@ def _draw_ground(axes: "Axes", ground: Ground) -> None:
     if ground.view is not None:
         from zoomloc.figure import checkered
 
-        axes.imshow(checkered(ground.view), extent=(bounds.west, bounds.east, bounds.south, bounds.north))
+        extent = (bounds.west, bounds.east, bounds.south, bounds.north)
+        axes.imshow(checkered(ground.view), extent=extent, interpolation="nearest")
     _draw_scale(axes, bounds)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.aoi import AreaOfInterest
 from pyproj.database import query_crs_info
 from pyproj.enums import PJType
-from pyproj.exceptions import ProjError
 
 from data_prep.finding import Finding
 from data_prep.headings import circular_mean
@@ -24,6 +24,8 @@ LEAST_M, LEAST_S, LEAST_DEG = 1.0, 2.0, 2.0  # differences below these are nothi
 CONSTANT = 0.25  # the scatter of a constant shift, to its length
 ALIKE = 0.95  # mean resultant length of headings that differ by a constant
 EXPLAINED = 0.2  # how far, to its length, a shift may be from the datum's that explains it
+DATUM_M = 10.0  # how well old datums are known without their national grids
+MODERN = ("WGS 84", "GRS 1980")  # ellipsoids of datums within two metres of WGS 84
 ZONE_S = 900
 
 
@@ -77,25 +79,24 @@ def _check_position(ours: gpd.GeoDataFrame, theirs: gpd.GeoDataFrame) -> Finding
     )
 
 
-def datum_of(shift: np.ndarray, lat: float, lon: float) -> str:
-    """The datum in use at a place whose coordinates, taken for WGS 84, lie off by a shift (east, north) in metres.
+def datum_of(shift: NDArray[np.float64], lat: float, lon: float) -> str:
+    """The old datum in use at a place whose coordinates, taken for WGS 84, lie off by a shift (east, north) in metres.
 
-    "" where none does. pyproj knows national datums to some metres only, without their grids.
+    "" where there is none. Of several that explain it equally well the one that EPSG numbered first.
     """
     here = AreaOfInterest(lon, lat, lon, lat)
-    best, best_off = "", EXPLAINED * float(np.linalg.norm(shift))
+    found: list[tuple[int, int, str]] = []
     for info in query_crs_info("EPSG", PJType.GEOGRAPHIC_2D_CRS, here, contains=True):
         crs = CRS.from_epsg(info.code)
-        try:
-            true_lon, true_lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(lon, lat)
-        except ProjError:
+        if crs.ellipsoid is None or crs.ellipsoid.name in MODERN:
             continue
+        true_lon, true_lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(lon, lat)
         azimuth, _, distance_m = ELLIPSOID.inv(true_lon, true_lat, lon, lat)
         move = distance_m * np.array([np.sin(np.radians(azimuth)), np.cos(np.radians(azimuth))])
-        off = float(np.linalg.norm(move - shift))
-        if off < best_off:
-            best, best_off = info.name, off
-    return best
+        off_m = float(np.linalg.norm(move - shift))
+        if off_m < EXPLAINED * float(np.linalg.norm(shift)):
+            found.append((round(off_m / DATUM_M), int(info.code), info.name))
+    return min(found)[2] if found else ""
 
 
 def _check_time(ours: gpd.GeoDataFrame, theirs: gpd.GeoDataFrame) -> Finding:

@@ -25,7 +25,7 @@ def main(
     frame = manifest.read(folder / "manifest.parquet")
     ground = maps.ground(frame, folder, IMAGERY_PX)
     photomap.write(frame, ground, folder, out / "map.html")
-    maps.draw(frame, ground, out / "map.png", title=folder.resolve().name)
+    maps.draw(frame, maps.ground(frame, folder), out / "map.png", title=folder.resolve().name)
     sheet.write(frame, ground, folder, out / "sheet.png", count=photos, side_m=side_m, seed=seed)
     for name in ("map.html", "map.png", "sheet.png"):
         typer.echo(out / name)
