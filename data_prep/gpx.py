@@ -56,7 +56,7 @@ def load(path: Path) -> Track:
     if not path.is_file():
         raise SourceError(f"{path}: no such file; check the path")
     try:
-        points = gpd.read_file(path, layer="track_points", columns=["time"], driver="GPX")
+        points = gpd.read_file(path, layer="track_points", columns=["time"])
     except Exception as error:  # GDAL's reader fails in many ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{path}: not a GPX track that can be read ({reason}); export it again") from None

@@ -45,6 +45,7 @@ ROOMS = {
         "kartaview": "data_prep.kartaview:main",
         "mapillary": "data_prep.mapillary:main",
         "photos": "data_prep.photos:main",
+        "retrieval": "data_prep.retrieval:main",
         "show": "data_prep.show:main",
         "split": "data_prep.split:main",
         "streetscapes": "data_prep.streetscapes:main",
