@@ -24,10 +24,11 @@ from tiles.bounds import Bounds
 from tiles.errors import TilesError
 from tiles.gdal import gdal_options, gdal_path, one_line_errors
 from tiles.geo import ground_m
+from tiles.locate import Footprint, footprint
 from tiles.source import Source
 from tiles.uri import check_options, redacted
 from tiles.view import View, empty_view
-from tiles.warp import MARGIN_PX, Canvas, Footprint, footprint, render
+from tiles.warp import MARGIN_PX, Canvas, render
 from tiles.window import Window
 
 STRETCH_PERCENT = (2.0, 98.0)

@@ -17,11 +17,12 @@ from tiles.cache import SHARED
 from tiles.decode import decode
 from tiles.errors import TilesError
 from tiles.geo import ground_m
+from tiles.locate import Footprint, mapping
 from tiles.source import Source
 from tiles.stack import fill
 from tiles.store import Level, TileStore
 from tiles.view import View, empty_view
-from tiles.warp import MARGIN_PX, Canvas, Footprint, footprint, render
+from tiles.warp import MARGIN_PX, Canvas, render
 from tiles.window import Window
 
 _NUMBERS = count()
@@ -94,7 +95,7 @@ class TiledSource(Source):
 
     def _first_fine_enough(self, window: Window) -> int:
         """The index of the coarsest level that keeps the detail a window can show; 0 where none does."""
-        place = _ground(window, self.crs)
+        place = mapping(window, self.crs).footprint
         fitting = [i for i, layer in enumerate(self._layers) if place and layer.shrinks(place) >= 1 - 1e-6]
         return max(fitting, default=0)
 
@@ -113,16 +114,16 @@ class _Layer:
         self.crs, self.bounds = source.crs, level.bounds
 
     def shrinks(self, place: Footprint) -> float:
-        """Pixels of this level per pixel of a window that is at a `_ground`."""
+        """Pixels of this level per pixel of a window whose `mapping` is there."""
         return place.scale * self.level.px / self.level.side
 
     def render(self, window: Window) -> View:
-        place = _ground(window, self.crs)
+        place = mapping(window, self.crs).footprint
         canvas = self._canvas(place) if place else None
         return render(canvas, window) if canvas else empty_view(window.shape)
 
     def _canvas(self, place: Footprint) -> Canvas | None:
-        """The pixels around a window that is at a `_ground`; None where there are none."""
+        """The pixels around a window whose `mapping` is there; None where there are none."""
         level = self.level
         # Tiles that are much too fine are shrunk by a power of two as they are read.
         px = max(1, level.px >> int(log2(max(1.0, self.shrinks(place)))))
@@ -157,12 +158,6 @@ class _Layer:
             else:
                 place[:] = shown
         return rgba, None if opaque else rgba[..., 3]
-
-
-@lru_cache(maxsize=256)
-def _ground(window: Window, crs: str) -> Footprint | None:
-    """Where a window lies in the plane of a CRS, in its units: left and right are x, top and bottom y."""
-    return footprint(window, crs, Affine.identity())
 
 
 def _span(start: float, stop: float, tiles: range, px: int) -> range:

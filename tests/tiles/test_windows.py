@@ -34,12 +34,21 @@ def shift(values, position, wavelength):
     return np.arctan2(cosine, sine) * wavelength / (2 * np.pi)
 
 
-def measured_shift_px(source, bounds, crs, *, origin, wavelength, gsd):
+def middles(bounds, shape, bearing_deg=0.0):
+    """Where the pixels of a window lie, x and y: by the textbook, not by the code under test."""
+    right = (np.arange(shape[1]) + 0.5) / shape[1] * bounds.width - bounds.width / 2
+    up = bounds.height / 2 - (np.arange(shape[0]) + 0.5) / shape[0] * bounds.height
+    right, up = np.meshgrid(right, up)
+    sine, cosine = np.sin(np.radians(bearing_deg)), np.cos(np.radians(bearing_deg))
+    x, y = (bounds.west + bounds.east) / 2, (bounds.south + bounds.north) / 2
+    return x + right * cosine + up * sine, y - right * sine + up * cosine
+
+
+def measured_shift_px(source, bounds, crs, *, origin, wavelength, gsd, bearing_deg=0.0):
     """(east, north) error of a window's position in window pixels; its waves are given in the source's CRS."""
-    view = source.read(bounds, crs, (PX, PX))
+    view = source.read(bounds, crs, (PX, PX), bearing_deg=bearing_deg)
     assert view.coverage == 1
-    centres = (np.arange(PX) + 0.5) / PX
-    x, y = np.meshgrid(bounds.west + bounds.width * centres, bounds.north - bounds.height * centres)
+    x, y = middles(bounds, (PX, PX), bearing_deg)
     x, y = Transformer.from_crs(crs, source.crs, always_xy=True).transform(x, y)
     return [
         shift(view.pixels[..., 0], x - origin[0], wavelength) / gsd,
@@ -88,6 +97,200 @@ def test_position_is_exact_in_another_crs(wavy, raster_crs, scale):
     )
     error = measured_shift_px(source, bounds, crs, origin=(x, y), wavelength=12 * gsd, gsd=gsd)
     assert np.abs(error).max() < 0.05
+
+
+@pytest.mark.parametrize("crs", PLACES)
+@pytest.mark.parametrize("bearing_deg", [30, 90, 137.3, -45, 270])
+@pytest.mark.parametrize("scale", [0.8, 1.37, 2.9])
+def test_position_is_exact_at_every_bearing(wavy, crs, bearing_deg, scale):
+    gsd = 0.5 * scale
+    source, (x, y) = wavy(crs, wavelength=12 * gsd)
+    half = PX * gsd / 2
+    bounds = tiles.Bounds(x - half + 0.317, y - half - 0.171, x + half + 0.317, y + half - 0.171)
+    error = measured_shift_px(
+        source, bounds, crs, origin=(x, y), wavelength=12 * gsd, gsd=gsd, bearing_deg=bearing_deg
+    )
+    assert np.abs(error).max() < 0.02
+
+
+@pytest.mark.parametrize("bearing_deg", [20, 200])
+def test_position_is_exact_at_a_bearing_of_another_crs(wavy, bearing_deg):
+    """The bearing counts from the north of the window's CRS, which is not that of the raster's."""
+    gsd = 0.5 * 1.4
+    source, (x, y) = wavy("EPSG:2056", wavelength=12 * gsd)
+    x, y = Transformer.from_crs("EPSG:2056", "EPSG:32632", always_xy=True).transform(x, y)
+    half = PX * gsd / 2
+    error = measured_shift_px(
+        source, tiles.Bounds(x - half, y - half, x + half, y + half), "EPSG:32632",
+        origin=PLACES["EPSG:2056"], wavelength=12 * gsd, gsd=gsd, bearing_deg=bearing_deg,
+    )  # fmt: skip
+    assert np.abs(error).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("bearing_deg", "top", "right"),
+    [(0, "north", "east"), (90, "east", "south"), (180, "south", "west"), (-90, "west", "north")],
+)
+def test_the_top_of_the_picture_looks_to_the_bearing(write_raster, bearing_deg, top, right):
+    values = np.full((3, 90, 90), 128, np.uint8)
+    towards = {
+        "north": np.s_[:, :30],
+        "south": np.s_[:, 60:],
+        "west": np.s_[:, :, :30],
+        "east": np.s_[:, :, 60:],
+    }
+    values[towards[top]] = 200
+    values[1][towards[right][1:]] = 50
+    source = tiles.open(write_raster(values, north=90))
+    view = source.read(source.bounds, source.crs, (90, 90), bearing_deg=bearing_deg)
+    assert view.coverage == 1
+    assert (view.pixels[:29, :, 0] == 200).all() and (view.pixels[31:, :, 0] == 128).all()
+    assert (view.pixels[:, 61:, 1] == 50).all() and (view.pixels[31:, :59, 1] == 128).all()
+
+
+def test_a_turned_window_is_filled_from_the_finest_that_covers(write_raster):
+    """Two squares around one middle: every pixel shows the finer one exactly where that is."""
+    fine = write_raster(np.full((3, 40, 40), 50, np.uint8), name="fine.tif", west=-20, north=20)
+    coarse = write_raster(np.full((3, 40, 40), 99, np.uint8), name="coarse.tif", west=-80, north=80, gsd=4)
+    bounds = tiles.Bounds(-47, -50, 53, 50)
+    view = tiles.open([fine, coarse]).read(bounds, "EPSG:32632", (100, 100), bearing_deg=33)
+    x, y = middles(bounds, (100, 100), 33)
+    edge = np.maximum(np.abs(x), np.abs(y))
+    assert view.coverage == 1
+    assert (view.pixels[edge < 19.4] == 50).all() and (view.pixels[edge > 20.6] == 99).all()
+
+
+def test_what_a_turned_window_sees_beyond_the_raster_is_mask(write_raster):
+    source = tiles.open(write_raster(np.full((3, 40, 40), 77, np.uint8), north=40))
+    bounds = tiles.Bounds(-10, -10, 50, 50)
+    for resampling in ("auto", "nearest", "bilinear", "cubic", "average"):
+        view = source.read(bounds, source.crs, (60, 60), bearing_deg=45, resampling=resampling)
+        x, y = middles(bounds, (60, 60), 45)
+        edge = np.maximum(np.abs(x - 20), np.abs(y - 20))
+        assert view.mask[edge < 19.4].all() and not view.mask[edge > 20.6].any()
+        assert np.abs(view.pixels[view.mask].astype(int) - 77).max() <= 1 and not view.pixels[~view.mask].any()
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(7).integers(0, 256, (3, 80, 80), dtype=np.uint8)
+
+
+OFF_GRID = tiles.Bounds(10.37, 20.81, 50.37, 60.81)
+
+
+def pixels_of(view, exact):
+    assert view.coverage == 1
+    return np.abs(view.pixels.astype(float) - exact)
+
+
+@pytest.mark.parametrize("bearing_deg", [0, 25])
+@pytest.mark.parametrize("px", [33, 40, 130])
+def test_nearest_shows_the_pixel_that_is_there(write_raster, noise, px, bearing_deg):
+    source = tiles.open(write_raster(noise, north=80))
+    view = source.read(OFF_GRID, source.crs, (px, px), resampling="nearest", bearing_deg=bearing_deg)
+    x, y = middles(OFF_GRID, (px, px), bearing_deg)
+    assert pixels_of(view, noise[:, (80 - y).astype(int), x.astype(int)].transpose(1, 2, 0)).max() == 0
+
+
+@pytest.mark.parametrize("bearing_deg", [0, 25])
+@pytest.mark.parametrize("px", [33, 40, 130])
+def test_bilinear_interpolates_between_four(write_raster, noise, px, bearing_deg):
+    source = tiles.open(write_raster(noise, north=80))
+    view = source.read(OFF_GRID, source.crs, (px, px), resampling="bilinear", bearing_deg=bearing_deg)
+    x, y = middles(OFF_GRID, (px, px), bearing_deg)
+    col, row = x - 0.5, 80 - y - 0.5
+    i, j = np.floor(row).astype(int), np.floor(col).astype(int)
+    down, across = row - i, col - j
+    north = noise[:, i, j] * (1 - across) + noise[:, i, j + 1] * across
+    south = noise[:, i + 1, j] * (1 - across) + noise[:, i + 1, j + 1] * across
+    assert pixels_of(view, (north * (1 - down) + south * down).transpose(1, 2, 0)).max() < 0.6
+
+
+@pytest.mark.parametrize("bearing_deg", [0, 25])
+def test_cubic_goes_through_the_pixels_and_bends_with_them(write_raster, noise, bearing_deg):
+    """Catmull and Rom's keeps what is there, and a parabola a parabola; a straight line between pixels would not."""
+    source = tiles.open(write_raster(noise, north=80))
+    view = source.read(tiles.Bounds(20, 20, 60, 60), source.crs, (40, 40), resampling="cubic")
+    assert np.array_equal(view.pixels.transpose(2, 0, 1), noise[:, 20:60, 20:60])
+    at = np.arange(16) - 7.5
+    parabola = np.broadcast_to(np.rint(240 - 4 * at**2), (3, 16, 16)).astype(np.uint8)
+    source = tiles.open(write_raster(parabola, name="parabola.tif", north=16))
+    bounds, shape = tiles.Bounds(5, 5, 11, 11), (60, 60)
+    x, _ = middles(bounds, shape, bearing_deg)
+    exact = (240 - 4 * (x - 8) ** 2)[..., None]
+    view = source.read(bounds, source.crs, shape, resampling="cubic", bearing_deg=bearing_deg)
+    assert pixels_of(view, exact).max() < 0.6
+    view = source.read(bounds, source.crs, shape, resampling="bilinear", bearing_deg=bearing_deg)
+    assert pixels_of(view, exact).max() > 0.9
+
+
+def test_the_resamplings_differ(write_raster, noise):
+    source = tiles.open(write_raster(noise, north=80))
+    views = [
+        source.read(OFF_GRID, source.crs, (25, 25), resampling=resampling).pixels.tobytes()
+        for resampling in ("auto", "nearest", "bilinear", "cubic", "average")
+    ]
+    assert len(set(views)) == 5
+
+
+@pytest.mark.parametrize("zoom", [0, 1, 2, 3])
+def test_position_is_exact_at_every_level_of_tiles_in_utm(tmp_path, zoom):
+    """Tiles of 0.5 m, 1 m, 2 m and 4 m a pixel, drawn analytically; the window's pixels are 1.3 times as large."""
+    import yaml
+    from PIL import Image
+
+    (west, north), tile_m = PLACES["EPSG:32632"], 128.0
+    north += 8 * tile_m
+    layout = {
+        "crs": "epsg:32632", "tile_shape_px": [256, 256], "tile_shape_crs": [8 * tile_m] * 2, "min_zoom": 0,
+        "origin_crs": [west, north - 8 * tile_m], "size_crs": [8 * tile_m] * 2, "max_zoom": 3,
+        "tile_axes": ["east", "south"], "path": "{zoom}/{x}/{y}.png",
+    }  # fmt: skip
+    (tmp_path / "layout.yaml").write_text(yaml.safe_dump(layout))
+    gsd = 0.5 * 2 ** (3 - zoom) * 1.3
+    for z in range(4):
+        side = tile_m * 2 ** (3 - z)
+        for col, row in np.ndindex(2**z, 2**z):
+            within = (np.arange(256) + 0.5) / 256 * side
+            x, y = np.meshgrid(col * side + within, -row * side - within)
+            (tmp_path / f"{z}/{col}").mkdir(parents=True, exist_ok=True)
+            picture = np.stack(waves(x, y, 12 * gsd if z == zoom else 1e9), axis=-1)
+            Image.fromarray(np.rint(picture).astype(np.uint8)).save(tmp_path / f"{z}/{col}/{row}.png")
+    source = tiles.open(tmp_path)
+    half = PX * gsd / 2
+    x, y = west + 4 * tile_m + 0.317, north - 4 * tile_m - 0.171
+    for crs, limit in [("EPSG:32632", 0.02), ("EPSG:2056", 0.05), ("EPSG:3857", 0.05)]:
+        k = np.cos(np.radians(46.3)) if crs == "EPSG:3857" else 1
+        cx, cy = Transformer.from_crs("EPSG:32632", crs, always_xy=True).transform(x, y)
+        bounds = tiles.Bounds(cx - half / k, cy - half / k, cx + half / k, cy + half / k)
+        error = measured_shift_px(
+            source, bounds, crs, origin=(west, north), wavelength=12 * gsd, gsd=gsd, bearing_deg=10
+        )
+        assert np.abs(error).max() < limit
+
+
+def test_a_window_over_the_pole_is_right_to_the_pixel(write_raster):
+    """Where no polynomial follows the map every pixel is transformed by itself."""
+    lat = np.broadcast_to(np.linspace(89.75, 0.25, 180)[:, None], (180, 720))
+    values = np.broadcast_to(np.rint(lat * 2.5), (3, 180, 720)).astype(np.uint8)
+    source = tiles.open(write_raster(values, crs="EPSG:4326", west=-180, north=90, gsd=0.5))
+    bounds = tiles.Bounds(-3e6, -3e6, 3e6, 3e6)
+    view = source.read(bounds, "EPSG:3995", (120, 120), resampling="bilinear")
+    x, y = middles(bounds, (120, 120))
+    _, lat = Transformer.from_crs("EPSG:3995", "EPSG:4326", always_xy=True).transform(x, y)
+    seen = view.mask & (lat < 89)
+    assert seen.sum() > 14_300
+    assert np.abs(view.pixels[..., 0] - lat * 2.5)[seen].max() < 1.5
+
+
+def test_large_windows_have_no_seams(write_raster):
+    ramp = np.add.outer(np.arange(40), np.arange(100)).astype(np.uint8)
+    source = tiles.open(write_raster(np.stack([ramp] * 3), north=40))
+    bounds, shape = tiles.Bounds(1.3, 2.7, 98.3, 38.7), (1100, 2300)
+    view = source.read(bounds, source.crs, shape, bearing_deg=180)
+    x, y = middles(bounds, shape, 180)
+    assert pixels_of(view, (x - 0.5 + 40 - y - 0.5)[..., None]).max() < 0.6
 
 
 @pytest.mark.parametrize("scale", SCALES)

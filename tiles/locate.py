@@ -1,0 +1,153 @@
+"""Where the pixels of a window lie: in the plane of another CRS, on a raster of it.
+
+Transforming every pixel takes a hundred times as long as looking at it. So a few points are transformed, and a
+polynomial goes through them; other points say whether it is exact. Where it is not, every pixel is transformed.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from tiles.geo import transform
+from tiles.window import Window
+
+NODES = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 7))  # Chebyshev's, of -1..1 across a window
+CHECKS = np.array([-0.96, -0.4, 0.25, 0.8])  # between the nodes
+TO_COEFFICIENTS = np.linalg.inv(np.vander(NODES))
+TOLERANCE_PX = 0.005  # between the polynomial and what it stands for
+OUTLINE = 256  # steps along an axis of a window that no polynomial fits
+NOWHERE = -1e6  # a position no raster has
+
+Positions = tuple[NDArray[np.float32], NDArray[np.float32]]  # columns, rows
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Which pixels of a raster a window shows: fractional columns and rows, maybe beyond the raster.
+
+    scale: raster pixels per window pixel, above 1 where the window shrinks the raster.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A window on a raster of some CRS.
+
+    raster: from (column, row) to (x, y) of `crs`; the identity for the plane itself. points: (2, n) columns and
+    rows of points all over the window, edges included; not finite where the CRS is not defined. pixel: (2, 2), the
+    step in columns and in rows, across and down, of the pixel in the window's middle. coefficients: (2, n, n) of
+    columns and of rows, of the powers n-1..0 down, then across, each from -1 to 1; None where no polynomial fits.
+    """
+
+    window: Window
+    crs: str
+    raster: Affine
+    points: NDArray[np.float64]
+    pixel: NDArray[np.float64]
+    coefficients: NDArray[np.float64] | None
+
+    def on(self, raster: Affine) -> "Mapping":
+        """The same window on another raster, from the plane."""
+        inverse = ~raster
+        turn = np.array([[inverse.a, inverse.b], [inverse.d, inverse.e]])
+        move = np.array([inverse.c, inverse.f])
+        coefficients = self.coefficients
+        if coefficients is not None:
+            coefficients = np.tensordot(turn, coefficients, axes=1)
+            coefficients[:, -1, -1] += move
+            while np.abs(coefficients[:, 0]).sum() + np.abs(coefficients[:, 1:, 0]).sum() < TOLERANCE_PX / 10:
+                coefficients = coefficients[:, 1:, 1:]  # within one CRS two powers are left
+        return replace(
+            self,
+            raster=raster,
+            points=turn @ self.points + move[:, None],
+            pixel=turn @ self.pixel,
+            coefficients=coefficients,
+        )
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """None where the CRS is not defined in the window."""
+        scale = float(np.hypot(*self.pixel).min())
+        points = self.points[:, np.isfinite(self.points).all(axis=0)]
+        if not (points.size and np.isfinite(scale)):
+            return None
+        (left, top), (right, bottom) = points.min(axis=1).tolist(), points.max(axis=1).tolist()
+        return Footprint(left, top, right, bottom, scale)
+
+    def positions(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> Positions:
+        """Where fractions of the window, across (n) and down (m), lie on the raster: (m, n).
+
+        As OpenCV counts: the middle of the first pixel is 0, while it is 0.5 everywhere else.
+        """
+        if self.coefficients is None:
+            return self._exact_positions(across, down)
+        n = self.coefficients.shape[1]
+        by_row = np.vander(2 * down - 1, n) @ self.coefficients
+        by_row[..., -1] -= 0.5
+        cols, rows = by_row.astype(np.float32)
+        powers = np.vander(2 * across - 1, n).T.astype(np.float32)
+        return cols @ powers, rows @ powers
+
+    def _exact_positions(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> Positions:
+        inverse = ~self.raster
+        x, y = _transformed(self.window, self.crs, across, down)
+        with np.errstate(invalid="ignore"):
+            found = np.array([inverse.a * x + inverse.b * y, inverse.d * x + inverse.e * y])
+            found += np.array([[inverse.c - 0.5], [inverse.f - 0.5]])
+        found = np.where(np.isfinite(found).all(axis=0), found, NOWHERE).clip(NOWHERE, -NOWHERE)
+        cols, rows = found.reshape(2, len(down), len(across)).astype(np.float32)
+        return cols, rows
+
+
+def footprint(window: Window, crs: str, raster: Affine) -> Footprint | None:
+    """Where a window lies in a raster; None where the raster's CRS is not defined in the window."""
+    return mapping(window, crs).on(raster).footprint
+
+
+@lru_cache(maxsize=256)  # a window is looked for in several levels, then rendered
+def mapping(window: Window, crs: str) -> Mapping:
+    """A window in the plane of a CRS."""
+    nodes = _transformed(window, crs, (NODES + 1) / 2, (NODES + 1) / 2)
+    pixel = _pixel(nodes, window.shape)
+    square = nodes.reshape(2, len(NODES), len(NODES))
+    with np.errstate(invalid="ignore"):
+        coefficients = TO_COEFFICIENTS @ square @ TO_COEFFICIENTS.T
+        powers = np.vander(CHECKS, len(NODES))
+        guessed = (powers @ coefficients @ powers.T).reshape(2, -1)
+        error = np.abs(guessed - _transformed(window, crs, (CHECKS + 1) / 2, (CHECKS + 1) / 2)).max()
+        fits = bool(error < TOLERANCE_PX * np.hypot(*pixel).min())
+    if fits:
+        return Mapping(window, crs, Affine.identity(), nodes, pixel, coefficients)
+    down, across = (np.linspace(0, 1, min(side, OUTLINE) + 1) for side in window.shape)
+    points = _transformed(window, crs, across, down)
+    return Mapping(window, crs, Affine.identity(), points, pixel, None)
+
+
+def _transformed(
+    window: Window, crs: str, across: NDArray[np.float64], down: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(2, m * n) x and y in a CRS of fractions of a window, row by row; inf where not defined."""
+    u, v = np.meshgrid(across, down)
+    return np.array(transform(*window.at(u.ravel(), v.ravel()), window.crs, crs))
+
+
+def _pixel(nodes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """See `Mapping.pixel`; nodes: (2, n²), of a window at `NODES`. Not finite where undefined."""
+    nodes = nodes.reshape(2, len(NODES), len(NODES))
+    middle = len(NODES) // 2
+    height, width = shape
+    between = NODES[middle + 1]  # from one neighbour of the middle to the other, of the window
+    with np.errstate(invalid="ignore"):
+        across = (nodes[:, middle, middle + 1] - nodes[:, middle, middle - 1]) / (between * width)
+        down = (nodes[:, middle + 1, middle] - nodes[:, middle - 1, middle]) / (between * height)
+    return np.stack([across, down], axis=1)
