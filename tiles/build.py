@@ -58,9 +58,10 @@ def build(
     unless given. progress: called with the number of tiles done and of all, from this thread, once at the start
     and after every tile.
 
-    The finest tiles are rendered from the source, coarser ones are the exact area average of the finer: every
-    pixel of the source is read once, whether it has overviews or not. Tiles that are partly masked are WebP, all
-    others JPEG; a tile's first bytes say which. Where nothing is, there is no tile.
+    The finest tiles are rendered from the source, coarser ones are the exact area average of the finer: the source
+    is read once, and its overviews, which may be missing or made by picking pixels, matter no more. Tiles that are
+    partly masked are lossless WebP, all others JPEG; a tile's first bytes say which. Where nothing is, there is no
+    tile. Tiles of a web map at the square's edge show what imagery there is beyond it.
 
     The work is kept in the folder `target`.part. A build that was killed goes on from there when called again with
     the same arguments (`workers` and `progress` may differ) and imagery; the bytes of the result are always the

@@ -13,7 +13,7 @@ import numpy as np
 from tiles import mbtiles
 from tiles.bounds import Bounds
 from tiles.cells import GRID_FILE, CellGrid
-from tiles.decode import decode
+from tiles.decode import MAX_TILE_PX, decode
 from tiles.encode import JPEG, suffix
 from tiles.errors import TilesError
 from tiles.geo import ground_m, transform_bounds
@@ -68,6 +68,12 @@ def form_of(
         raise TilesError(
             f"{target}: a {ending} file cannot hold the kind {kind!r}; take .mbtiles or a folder"
         )
+    if not (1 <= (1 if px is None else px) <= MAX_TILE_PX and (gsd_m is None or gsd_m > 0)):
+        raise TilesError(
+            f"{target}: px {px}, gsd_m {gsd_m}; give 1 to {MAX_TILE_PX} px and a resolution above 0"
+        )
+    if ending in GEOTIFF and (px or BLOCK_PX) % 16:
+        raise TilesError(f"{target}: blocks of {px} px; a GeoTIFF's are multiples of 16")
     if ending in GEOTIFF:
         return _geotiff(pyramid, px or BLOCK_PX, gsd_m or pyramid.source.gsd_m, attribution)
     if kind == "web" or ending == ".pmtiles":
