@@ -11,6 +11,7 @@ import piexif
 import pytest
 import rasterio
 import torch
+from hypothesis import settings
 from PIL import Image
 from scipy import ndimage
 from shapely import Point
@@ -19,6 +20,9 @@ from zoomloc import manifest
 from zoomloc.config import load_train_config
 from zoomloc.region import Region
 from zoomloc.train import train
+
+settings.register_profile("untimed", deadline=None)  # machines are busy at times
+settings.load_profile("untimed")
 
 # Tiny models gain nothing from threads, and lose much where tests share the machine.
 torch.set_num_threads(1)

@@ -42,6 +42,7 @@ ROOMS = {
     "prep": {
         "check": "data_prep.check:main",
         "city": "data_prep.cities.city:main",
+        "justzoomin": "data_prep.justzoomin:main",
         "kartaview": "data_prep.kartaview:main",
         "mapillary": "data_prep.mapillary:main",
         "photos": "data_prep.photos:main",
@@ -84,6 +85,13 @@ class SearchName(StrEnum):
     posterior = "posterior"
 
 
+class LabelName(StrEnum):
+    """How a position becomes a path."""
+
+    grid = "grid"
+    published = "published"
+
+
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 
 
@@ -107,6 +115,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     search: Annotated[list[SearchName], typer.Option(help="Repeat for several.")] = list(SearchName),  # noqa: B006
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many photos.")] = None,
+    labels: Annotated[LabelName, typer.Option(help="Which paths count as right.")] = LabelName.grid,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -119,7 +128,14 @@ def evaluate(
     from zoomloc.localizer import Localizer
 
     localizer = Localizer.from_pretrained(checkpoint, device=device)
-    report = run(localizer, data, split=split, searches=[name.value for name in search], limit=limit)
+    report = run(
+        localizer,
+        data,
+        split=split,
+        searches=[name.value for name in search],
+        limit=limit,
+        labels=labels.value,
+    )
     Console(width=None if sys.stdout.isatty() else 140).print(table(report))
     if out:
         with atomic(out) as draft:

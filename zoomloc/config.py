@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 
 from zoomloc.errors import ConfigError
 
+# How a position becomes a path: by the exact grid, or as the published benchmark has it, by geodesic moves.
+LabelMode = Literal["grid", "published"]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,14 +50,17 @@ class TrainConfig(_Strict):
     """A training run.
 
     data: folder with manifest.parquet and region.json, relative to the configuration file. out: folder of the run.
-    batch_size: photos a step over all processes. optimizer: "muon" takes the matrices of the transformers' blocks and
-    leaves the rest to AdamW. label_smoothing: mass spread evenly over the children. label_sigma_m: standard deviation
-    in metres by which a photo's position is blurred into soft labels (0: hard labels). grid_jitter_m: the training
-    grid is moved at random by up to this much, anew every step (0: never).
+    encoder_weights: folder of the DINOv2 weights to begin with, such as a copy of facebook/dinov2-base, relative to the
+    file too (none: random ones). batch_size: photos a step over all processes. optimizer: "muon" takes the matrices of
+    the transformers' blocks and leaves the rest to AdamW. labels: of the exact grid, or the published benchmark's own,
+    which are hard and do not move. label_smoothing: mass spread evenly over the children. label_sigma_m: standard
+    deviation in metres by which a photo's position is blurred into soft labels (0: hard labels). grid_jitter_m: the
+    training grid is moved at random by up to this much, anew every step (0: never).
     """
 
     data: Path
     out: Path
+    encoder_weights: Path | None = None
     seed: int = 0
     steps: PositiveInt
     batch_size: PositiveInt
@@ -63,6 +69,7 @@ class TrainConfig(_Strict):
     weight_decay: float = 0.05
     warmup_steps: int = 500
     clip_norm: PositiveFloat = 1.0
+    labels: LabelMode = "grid"
     label_smoothing: float = 0.1
     label_sigma_m: float = 0.0
     grid_jitter_m: float = 0.0
@@ -72,6 +79,12 @@ class TrainConfig(_Strict):
     checkpoint_minutes: PositiveFloat = 5.0
     validate_every: PositiveInt = 1000
     model: ModelConfig = ModelConfig()
+
+    @model_validator(mode="after")
+    def _published_labels_are_hard(self) -> "TrainConfig":
+        if self.labels == "published" and (self.label_sigma_m or self.grid_jitter_m):
+            raise ValueError('labels = "published" go with label_sigma_m = 0 and grid_jitter_m = 0')
+        return self
 
 
 Config = TypeVar("Config", bound=_Strict)
@@ -89,8 +102,8 @@ def load_train_config(path: Path) -> TrainConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {path} is not valid TOML: {error}") from None
     config = parse(TrainConfig, values, where=str(path))
-    folder = path.parent
-    return config.model_copy(update={"data": folder / config.data, "out": folder / config.out})
+    places = {"data": config.data, "out": config.out, "encoder_weights": config.encoder_weights}
+    return config.model_copy(update={key: place and path.parent / place for key, place in places.items()})
 
 
 def parse(kind: type[Config], values: dict[str, Any], *, where: str) -> Config:

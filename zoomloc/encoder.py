@@ -1,5 +1,7 @@
 """The image encoder shared by street photos and overhead views: a DINOv2 vision transformer."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from zoomloc.config import ModelConfig
+from zoomloc.errors import ConfigError
 
 # ImageNet statistics, which DINOv2 was trained with.
 MEAN = (0.485, 0.456, 0.406)
@@ -22,7 +25,7 @@ _RENAMED = (
 
 
 class Encoder(nn.Module):
-    """DINOv2 (arXiv 2304.07193) with random weights; the feature of an image is its CLS token."""
+    """DINOv2 (arXiv 2304.07193), its weights random at first; the feature of an image is its CLS token."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -40,6 +43,20 @@ class Encoder(nn.Module):
         # For masked pre-training only; left trainable, it would wait in vain for a gradient.
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(name != "embeddings.mask_token")
+
+    def load_weights(self, folder: Path) -> None:
+        """Take the weights of a folder as transformers saves a Dinov2Model. Raises ConfigError, one line."""
+        from transformers import Dinov2Model
+
+        try:
+            saved = Dinov2Model.from_pretrained(folder, local_files_only=True)
+            self.backbone.load_state_dict(saved.state_dict())
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                f"encoder_weights {folder}: no DINOv2 weights of the size of [model] ({reason}); "
+                "download facebook/dinov2-base to a folder and name that"
+            ) from None
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, h, w) normalised images -> (N, width) features; h and w are multiples of the patch side."""

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from zoomloc.config import LabelMode
 from zoomloc.dataset import PhotoDataset
 from zoomloc.grid import Grid
+from zoomloc.labels import label_paths
 from zoomloc.localizer import Localizer, Search, predict
 from zoomloc.prediction import Prediction
 from zoomloc.progress import progress
@@ -55,11 +57,13 @@ def evaluate(
     split: str = "test",
     searches: Sequence[Search],
     limit: int | None = None,
+    labels: LabelMode = "grid",
 ) -> Report:
     """Localize the photos of a split and compare with their positions.
 
-    data: folder with manifest.parquet and region.json. limit: only the first so many photos. Photos outside the
-    region are left out and counted. Raises ManifestError, RegionError, CheckpointError or tiles.TilesError.
+    data: folder with manifest.parquet and region.json. limit: only the first so many photos. labels: which paths count
+    as right; distances do not depend on it. Photos outside the region are left out and counted. Raises ManifestError,
+    RegionError, CheckpointError or tiles.TilesError.
     """
     region = Region.load(data / "region.json")
     photos = PhotoDataset(data, split, region.grid, px=localizer.model.config.photo_px)
@@ -76,14 +80,16 @@ def evaluate(
             ]
     xy = photos.xy[list(chosen)].numpy()
     metrics = {"chance": chance(region.grid, xy)}
-    metrics |= {how: measure(region.grid, xy, predictions) for how, predictions in answers.items()}
+    metrics |= {how: measure(region.grid, xy, predictions, labels) for how, predictions in answers.items()}
     return Report(str(data), split, region.name, len(chosen), photos.n_outside, metrics)
 
 
-def measure(grid: Grid, xy: NDArray[np.float64], predictions: Sequence[Prediction]) -> Metrics:
+def measure(
+    grid: Grid, xy: NDArray[np.float64], predictions: Sequence[Prediction], labels: LabelMode = "grid"
+) -> Metrics:
     """Compare predictions with true positions xy (N, 2) in the grid's CRS."""
     answers = np.array([grid.project(p.lat, p.lon) for p in predictions])
-    truth = np.array([grid.path(grid.cell_at(x, y)) for x, y in xy])
+    truth = label_paths(grid, xy, labels)
     right = (np.array([p.path for p in predictions]) == truth).cumprod(axis=1)  # (N, depth): right so far
     levels = right.mean(axis=0)
     errors = np.linalg.norm(answers - xy, axis=1)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from math import ceil, cos, floor, isfinite, radians, sin
+from math import ceil, floor, isfinite
 from typing import NamedTuple
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import CRSError
 
@@ -160,30 +162,44 @@ class Grid:
 def published_path(
     lat: float, lon: float, *, centre: tuple[float, float], size_m: float, branch: int, depth: int
 ) -> tuple[int, ...]:
-    """The label path of the published benchmark, whose cells are no exact grid.
+    """The label path of one point; see `published_paths`. Raises OutsideRegion."""
+    point = np.array([lat]), np.array([lon])
+    paths, inside = published_paths(*point, centre=centre, size_m=size_m, branch=branch, depth=depth)
+    if not inside[0]:
+        raise OutsideRegion(f"the point lat={lat:.6f}, lon={lon:.6f} lies outside the {size_m:g} m square")
+    return tuple(paths[0].tolist())
+
+
+def published_paths(
+    lats: NDArray[np.float64],
+    lons: NDArray[np.float64],
+    *,
+    centre: tuple[float, float],
+    size_m: float,
+    branch: int,
+    depth: int,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The label paths (n, depth) of the published benchmark, whose cells are no exact grid; and who is inside (n,).
 
     There every cell's centre is reached from its parent's by geodesic moves, first east, then north, on a
     sphere of the WGS 84 equatorial radius. centre: (lat, lon) of the root. All in WGS 84 degrees.
-    Raises OutsideRegion.
     """
-    origin, side_m, path = centre, size_m, []
+    olat, olon = np.full_like(lats, centre[0]), np.full_like(lons, centre[1])
+    inside, side_m, paths = np.ones(len(lats), np.bool_), size_m, []
     for level in range(depth):
-        east_m, north_m = _offset_on_sphere(origin, (lat, lon))
-        if level == 0 and max(abs(east_m), abs(north_m)) > size_m / 2:
-            raise OutsideRegion(
-                f"the point lat={lat:.6f}, lon={lon:.6f} lies outside the {size_m:g} m square"
-            )
+        azimuth, _, distance_m = _SPHERE.inv(olon, olat, lons, lats)
+        east_m = distance_m * np.sin(np.radians(azimuth))
+        north_m = distance_m * np.cos(np.radians(azimuth))
+        if level == 0:
+            inside = np.maximum(abs(east_m), abs(north_m)) <= size_m / 2
         side_m /= branch
         # Moves on a sphere do not close exactly: near an edge a point may fall just beyond its parent.
-        col = min(max(floor(east_m / side_m + branch / 2), 0), branch - 1)
-        row = min(max(floor(branch / 2 - north_m / side_m), 0), branch - 1)
-        path.append(row * branch + col)
-        origin = move_on_sphere(
-            origin,
-            east_m=(col + 0.5 - branch / 2) * side_m,
-            north_m=(branch / 2 - row - 0.5) * side_m,
-        )
-    return tuple(path)
+        cols = np.floor(east_m / side_m + branch / 2).clip(0, branch - 1)
+        rows = np.floor(branch / 2 - north_m / side_m).clip(0, branch - 1)
+        paths.append((rows * branch + cols).astype(np.int64))
+        olon, olat, _ = _SPHERE.fwd(olon, olat, np.full_like(olon, 90), (cols + 0.5 - branch / 2) * side_m)
+        olon, olat, _ = _SPHERE.fwd(olon, olat, np.zeros_like(olon), (branch / 2 - rows - 0.5) * side_m)
+    return np.stack(paths, axis=1), inside
 
 
 _SPHERE = Geod(a=6_378_137, b=6_378_137)
@@ -197,11 +213,6 @@ def move_on_sphere(
     lon, lat, _ = _SPHERE.fwd(lon, lat, 90, east_m)
     lon, lat, _ = _SPHERE.fwd(lon, lat, 0, north_m)
     return lat, lon
-
-
-def _offset_on_sphere(origin: tuple[float, float], point: tuple[float, float]) -> tuple[float, float]:
-    azimuth, _, distance_m = _SPHERE.inv(origin[1], origin[0], point[1], point[0])
-    return distance_m * sin(radians(azimuth)), distance_m * cos(radians(azimuth))
 
 
 @lru_cache(maxsize=64)

@@ -3,10 +3,13 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from zoomloc.grid import Grid
+from zoomloc.config import LabelMode
+from zoomloc.grid import Grid, published_paths
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,34 @@ def _soft_target(corner: Tensor, child: Tensor, child_m: float, branch: int, sig
         hit = reached.diff(dim=-1).float()
     target = (hit[:, 0, :, None] * hit[:, 1, None, :]).flatten(1)
     return target / target.sum(dim=1, keepdim=True)
+
+
+def published_labels(grid: Grid, xy: Tensor) -> Labels:
+    """The published benchmark's labels for positions xy (B, 2), float64, in the grid's CRS.
+
+    Its cells are no exact grid (see `grid.published_paths`); the cells looked at are those of the exact grid with the
+    same paths.
+    """
+    paths, inside = _published(grid, xy.numpy())
+    actions = torch.from_numpy(paths)  # (B, L)
+    child = torch.stack([actions // grid.branch, actions % grid.branch], dim=-1)  # (B, L, 2)
+    cells = [torch.zeros_like(child[:, 0])]
+    for level in range(grid.depth - 1):
+        cells.append(cells[-1] * grid.branch + child[:, level])
+    targets = torch.nn.functional.one_hot(actions, grid.branch**2).float()
+    return Labels(torch.stack(cells, 1), actions, targets, torch.from_numpy(inside))
+
+
+def label_paths(grid: Grid, xy: NDArray[np.float64], mode: LabelMode) -> NDArray[np.int64]:
+    """The path (N, depth) that is right for each position xy (N, 2) in the grid's CRS, which must lie in the grid."""
+    if mode == "published":
+        return _published(grid, xy)[0]
+    return np.array([grid.path(grid.cell_at(x, y)) for x, y in xy])
+
+
+def _published(grid: Grid, xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    lats, lons = np.array([grid.unproject(x, y) for x, y in xy]).reshape(-1, 2).T.copy()
+    centre = grid.unproject(*grid.centre(grid.root))
+    return published_paths(
+        lats, lons, centre=centre, size_m=grid.size_m, branch=grid.branch, depth=grid.depth
+    )

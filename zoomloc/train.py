@@ -26,7 +26,7 @@ from zoomloc.config import TrainConfig
 from zoomloc.dataset import Batch, PhotoDataset, StepBatches, seeded
 from zoomloc.errors import ConfigError, OutputError
 from zoomloc.evaluate import evaluate
-from zoomloc.labels import Labels, make_labels
+from zoomloc.labels import Labels, make_labels, published_labels
 from zoomloc.localizer import Localizer
 from zoomloc.model import ZoomModel, n_parameters, pick_device
 from zoomloc.muon import Muon
@@ -80,7 +80,10 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
     )
     bank = ViewBank(region.open(), region.grid, px=config.model.view_px, margin_m=config.grid_jitter_m)
     torch.manual_seed(config.seed)
-    trainer = _Trainer(config, ZoomModel(config.model).to(device), bank, processes, device)
+    model = ZoomModel(config.model)
+    if config.encoder_weights:
+        model.encoder.load_weights(config.encoder_weights)
+    trainer = _Trainer(config, model.to(device), bank, processes, device)
     first = trainer.resume()
     monitor = _Monitor(trainer, region, enabled=processes.leads)
     saved = time.monotonic()
@@ -152,7 +155,10 @@ class _Trainer:
         """One optimizer step; returns this process's loss."""
         config = self.config
         shift_m = _random_shift(config, step)
-        labels = make_labels(self.bank.grid, batch.xy, shift_m=shift_m, sigma_m=config.label_sigma_m)
+        if config.labels == "published":
+            labels = published_labels(self.bank.grid, batch.xy)
+        else:
+            labels = make_labels(self.bank.grid, batch.xy, shift_m=shift_m, sigma_m=config.label_sigma_m)
         views, view_index = _distinct_views(self.bank, labels, shift_m)
         photos = batch.photos.to(self.device)
         if config.augment:
@@ -179,7 +185,7 @@ class _Trainer:
         if not self._state.exists():
             return 0
         state = self._read_state()
-        if state["config"] != self._settings():
+        if not self._continues(json.loads(state["config"])):
             raise ConfigError(
                 f"{self.config.out} holds a run of another configuration; choose another `out`, or delete it"
             )
@@ -199,7 +205,7 @@ class _Trainer:
         """Write the checkpoint people use and the state that resuming at `step` needs."""
         checkpoint.save(self.model, self.checkpoint)
         state = {
-            "config": self._settings(),
+            "config": json.dumps(self._settings()),
             "step": step,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -208,10 +214,16 @@ class _Trainer:
         torch.save(state, temporary)
         temporary.replace(self._state)
 
-    def _settings(self) -> str:
+    def _settings(self) -> dict[str, Any]:
         """What must not change between the parts of a run."""
-        free = {"data", "out", "workers", "cache_photos", "checkpoint_minutes", "validate_every"}
-        return json.dumps(self.config.model_dump(mode="json", exclude=free), sort_keys=True)
+        free = {"data", "out", "encoder_weights", "workers", "cache_photos"}
+        free |= {"checkpoint_minutes", "validate_every"}
+        return self.config.model_dump(mode="json", exclude=free)
+
+    def _continues(self, before: dict[str, Any]) -> bool:
+        """Whether a run of other settings is this one; it had the defaults of what was not known then."""
+        defaults = {name: field.default for name, field in TrainConfig.model_fields.items()}
+        return all((defaults | before)[name] == value for name, value in self._settings().items())
 
 
 class _Monitor:
@@ -250,11 +262,13 @@ class _Monitor:
 
     def _validate(self, step: int) -> None:
         """Greedy zooming on the first validation photos, where the dataset has any."""
-        data = self._trainer.config.data
+        data, labels = self._trainer.config.data, self._trainer.config.labels
         if self._writer is None or not (manifest.read(data / "manifest.parquet").split == "val").any():
             return
         localizer = Localizer(self._trainer.model)
-        metrics = evaluate(localizer, data, split="val", searches=["greedy"], limit=VALIDATION_PHOTOS)
+        metrics = evaluate(
+            localizer, data, split="val", searches=["greedy"], limit=VALIDATION_PHOTOS, labels=labels
+        )
         self._trainer.model.train()
         for radius, recall in metrics.metrics["greedy"].recall.items():
             self._writer.add_scalar(f"validation/recall_{radius}_m", recall, step)

@@ -1,12 +1,13 @@
 """Training labels: they agree with the grid, and blurred ones are the shares they claim to be."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoomloc.grid import Grid
-from zoomloc.labels import make_labels
+from zoomloc.grid import Grid, published_path
+from zoomloc.labels import label_paths, make_labels, published_labels
 
 GRID = Grid("EPSG:32632", (500_000.0, 5_000_000.0), 640.0, 4, 2)
 offsets = st.floats(0, 639.99)
@@ -51,3 +52,26 @@ def test_blurred_targets_are_the_share_of_a_gaussian_cloud(sigma_m):
         same_cell = (sampled.cells[:, level] == labels.cells[0, level]).all(dim=1) & sampled.inside
         shares = torch.bincount(sampled.actions[same_cell, level], minlength=16) / same_cell.sum()
         torch.testing.assert_close(labels.targets[0, level], shares, atol=5e-3, rtol=0)
+
+
+@given(east=offsets, south=offsets)
+def test_published_labels_are_the_published_path(east, south):
+    xy = torch.tensor([[500_000 + east, 5_000_000 - south]], dtype=torch.float64)
+    labels = published_labels(GRID, xy)
+    lat, lon = GRID.unproject(*xy[0].tolist())
+    centre = GRID.unproject(*GRID.centre(GRID.root))
+    if not labels.inside[0]:  # the sphere's square is a little smaller than the grid's
+        assert min(east, south, 640 - east, 640 - south) < 5
+        return
+    path = published_path(lat, lon, centre=centre, size_m=640, branch=4, depth=2)
+    assert tuple(labels.actions[0].tolist()) == path == tuple(label_paths(GRID, xy.numpy(), "published")[0])
+    assert [tuple(c) for c in labels.cells[0].tolist()] == [GRID.cell(path[:level])[1:] for level in range(2)]
+    assert (labels.targets[0].argmax(-1) == labels.actions[0]).all() and labels.targets.sum() == 2
+
+
+def test_published_labels_differ_from_the_grids_only_near_edges():
+    rng = np.random.default_rng(0)
+    xy = np.array([500_000.0, 5_000_000.0]) + rng.uniform(5, 635, (2000, 2)) * [1, -1]
+    differ = (label_paths(GRID, xy, "published") != label_paths(GRID, xy, "grid")).any(axis=1)
+    to_edge = np.abs((xy - [500_000, 5_000_000] + 20) % 40 - 20).min(axis=1)  # metres, of 40 m leaves
+    assert differ.any() and to_edge[differ].max() < 3

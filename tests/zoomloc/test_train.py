@@ -1,5 +1,6 @@
 """Training: it learns, it resumes to the bit, and several processes are one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from zoomloc.config import load_train_config
 from zoomloc.dataset import StepBatches
+from zoomloc.encoder import Encoder
 from zoomloc.errors import ConfigError, OutputError
 from zoomloc.evaluate import evaluate
 from zoomloc.localizer import Localizer
@@ -141,3 +143,37 @@ def test_batches_cover_every_epoch_once_and_split_between_processes():
     assert batches(start=2) == batches()[2:]
     halves = zip(batches(rank=0, world=2), batches(rank=1, world=2), strict=True)
     assert [sorted(a + b) for a, b in halves] == [sorted(batch) for batch in batches()]
+
+
+def test_a_state_from_before_a_setting_was_known_is_continued(tiny_config, tmp_path):
+    config = load_train_config(tiny_config(tmp_path / "run", steps=2))
+    train(config, device="cpu")
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    settings = json.loads(state["config"])
+    del settings["labels"]
+    torch.save(state | {"config": json.dumps(settings)}, tmp_path / "run" / "state.pt")
+    train(config, device="cpu")
+
+
+def test_training_with_published_labels(tiny_data, tiny_config, tmp_path):
+    config = tiny_config(tmp_path / "run", steps=100, labels="published", cache_photos=True)
+    checkpoint = train(load_train_config(config), device="cpu")
+    localizer = Localizer.from_pretrained(checkpoint, device="cpu")
+    report = evaluate(localizer, tiny_data, searches=["greedy"], labels="published")
+    assert report.metrics["greedy"].level_accuracy[0] > 5 / 16
+    with pytest.raises(ConfigError, match='"published" go with label_sigma_m = 0'):
+        load_train_config(tiny_config(tmp_path / "soft", labels="published", label_sigma_m=5.0))
+
+
+def test_training_begins_with_the_weights_it_is_given(tiny_config, tmp_path):
+    config = load_train_config(tiny_config(tmp_path / "run", steps=1, learning_rate=1e-12, weight_decay=0.0))
+    torch.manual_seed(7)
+    backbone = Encoder(config.model).backbone
+    backbone.save_pretrained(tmp_path / "dinov2")
+    train(config.model_copy(update={"encoder_weights": tmp_path / "dinov2"}), device="cpu")
+    got = weights(tmp_path / "run")["encoder.backbone.embeddings.cls_token"]
+    torch.testing.assert_close(got, backbone.embeddings.cls_token.detach())
+    for folder, size in ((tmp_path / "nowhere", {}), (tmp_path / "dinov2", {"width": 32})):
+        with pytest.raises(ConfigError, match="no DINOv2 weights of the size") as caught:
+            Encoder(config.model.model_copy(update=size)).load_weights(folder)
+        assert "\n" not in str(caught.value)
