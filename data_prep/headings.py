@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from data_prep.finding import Finding, unchecked
@@ -22,6 +23,7 @@ ENOUGH_OF_SEQUENCE = 8
 CLEAR = 0.8  # mean resultant length from which headings count as following the travel
 CLEARER = 0.3  # by how much another reading must follow it better than the one the schema asks for
 OFF_DEG = 45.0
+POINTS = {0: "north", 90: "east", 180: "south", 270: "west"}
 ALL_THE_SAME = 0.9  # of the photos with one and the same heading: no compass does that
 
 
@@ -61,7 +63,7 @@ def find_steps(frame: gpd.GeoDataFrame) -> Steps:
 
 
 def circular_mean(degrees: Degrees) -> tuple[float, float]:
-    """(mean in 0..360, mean resultant length in 0..1: how much the angles agree)."""
+    """(mean in 0..360, mean resultant length in 0..1: how much the angles agree) of one angle or more."""
     mean = np.exp(1j * np.radians(degrees)).mean()
     return float(np.degrees(np.angle(mean)) % 360), float(abs(mean))
 
@@ -91,38 +93,36 @@ def _check_reading(frame: gpd.GeoDataFrame, known: NDArray[np.bool_], steps: Ste
     zero, mirrored = circular_mean(steps.heading + steps.travel)
     if mirrored < CLEAR or mirrored - as_they_are < CLEARER:
         return None
-    start = {0: "north", 90: "east", 180: "south", 270: "west"}[round(zero / 90) % 4 * 90]
+    start = round(zero / 90) % 4 * 90
     text = (
-        f"counter-clockwise from about {start}: heading plus direction of travel is {zero:.0f} degrees "
-        f"throughout (agreement {mirrored:.2f}; {as_they_are:.2f} clockwise; {len(steps.rows):,} steps)"
+        f"counter-clockwise from {POINTS[start]}: heading plus direction of travel is about {zero:.0f} degrees "
+        f"(agreement {mirrored:.2f}; {as_they_are:.2f} clockwise; {len(steps.rows):,} steps)"
     )
     return Finding(
-        "heading", text, list(frame["photo"][known]), f"replace them by ({zero:.0f} - heading) mod 360"
+        "heading", text, list(frame["photo"][known]), f"replace them by ({start} - heading) mod 360"
     )
 
 
 def _check_offset(frame: gpd.GeoDataFrame, steps: Steps) -> Finding:
     """Sequences whose headings keep a large angle to their travel."""
-    off: dict[int, list[str]] = {}
+    turns = pd.Series(steps.heading - steps.travel).groupby(frame["sequence"].to_numpy()[steps.rows])
+    off: dict[int, list[str]] = {}  # about how many degrees: names of sequences
     following = 0
-    sequences = frame["sequence"].to_numpy()
-    of_step = sequences[steps.rows]
-    for sequence in np.unique(of_step.astype(str)) if len(of_step) else ():
-        here = of_step == sequence
-        mean, agreement = circular_mean((steps.heading - steps.travel)[here])
-        if here.sum() < ENOUGH_OF_SEQUENCE or agreement < CLEAR:
+    for sequence, of_sequence in turns:
+        mean, agreement = circular_mean(of_sequence.to_numpy())
+        if len(of_sequence) < ENOUGH_OF_SEQUENCE or agreement < CLEAR:
             continue
         following += 1
         if OFF_DEG < mean < 360 - OFF_DEG:
-            names = frame["photo"][(sequences == sequence) & frame["heading"].notna().to_numpy()]
-            off.setdefault(round(mean / 90) * 90, []).extend(names)
+            off.setdefault(round(mean / 90) * 90, []).append(sequence)
     if not following:
         return unchecked(
             "heading", f"no sequence has {ENOUGH_OF_SEQUENCE} steps along which headings agree with travel"
         )
     if not off:
         return Finding("heading", f"along the direction of travel in {following:,} sequences")
-    turns = ", ".join(f"about {turn} in {len(names):,} photos" for turn, names in sorted(off.items()))
-    return Finding("heading", f"degrees from the direction of travel: {turns}",
-                   [name for names in off.values() for name in names],
+    photos = {turn: frame["photo"][frame["sequence"].isin(names)] for turn, names in sorted(off.items())}
+    turned = ", ".join(f"about {turn} in {len(names):,} photos" for turn, names in photos.items())
+    return Finding("heading", f"degrees from the direction of travel: {turned}",
+                   [name for names in photos.values() for name in names],
                    "if the camera looked ahead, turn them; if it looked aside or back, --accept heading")  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.aoi import AreaOfInterest
@@ -100,7 +101,8 @@ def datum_of(shift: NDArray[np.float64], lat: float, lon: float) -> str:
 
 
 def _check_time(ours: gpd.GeoDataFrame, theirs: gpd.GeoDataFrame) -> Finding:
-    seconds = (ours["captured_at"] - theirs["captured_at"]).dt.total_seconds().dropna()
+    one, other = (pd.to_datetime(each["captured_at"], utc=True) for each in (ours, theirs))
+    seconds = (one - other).dt.total_seconds().dropna()
     if len(seconds) < ENOUGH:
         return Finding("clock", f"only {len(seconds)} photos have a time in both", checked=False)
     shift = float(seconds.median())
