@@ -3,20 +3,25 @@
 import csv
 import itertools
 import json
+import re
+import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyproj
 import pytest
+import typer
 from PIL import Image
 
 from data_prep import justzoomin, maps
-from zoomloc import manifest
-from zoomloc.cli import main
+from zoomloc import checkpoint, manifest
+from zoomloc.cli import app, main
 from zoomloc.config import load_train_config
 from zoomloc.grid import Cell, published_path
 from zoomloc.region import Region
 
+ROOT = Path(__file__).parents[2]
 SQUARE = {"centre": justzoomin.CENTRE, "size_m": 10_000.0, "branch": 4, "depth": 4}
 GEOD = pyproj.Geod(ellps="WGS84")
 TILE_M, ZOOMS = 20.0, (-8, -9)  # level 0 of the real one; tiles of 5 and 10 km here
@@ -233,3 +238,23 @@ def test_the_thirteen_published_rows_are_reproduced(shared_parity, root, run):
     write_table(root, "train", [[f"train{i:03d}", *row] for i, row in enumerate(published)])
     code, out, _ = run("prep", "justzoomin", root)
     assert code == 0 and "labels: 25 of 25 are reproduced" in out
+
+
+def test_the_documentation_names_commands_and_settings_that_are_there():
+    """Nobody runs docs/reproduce.md in a test; its commands are parsed, and its configuration is read."""
+    text = (ROOT / "docs" / "reproduce.md").read_text()
+    lines = [shlex.split(line) for line in text.splitlines() if line.startswith("zoomloc ")]
+    assert [words[1] for words in lines] == ["prep", "train", "evaluate"]
+    for words in lines:
+        command, rest = typer.main.get_command(app), words[1:]
+        while hasattr(command, "get_command"):
+            command, rest = command.get_command(None, rest[0]), rest[1:]
+        command.make_context("zoomloc", rest)
+    config = load_train_config(ROOT / "configs" / "just_zoom_in.toml")
+    assert config.data.resolve() == ROOT / "data" / "justzoomin" and config.labels == "published"
+    assert config.encoder_weights.resolve() == ROOT / "data" / "dinov2-base"
+    assert config.out.resolve() / "checkpoint" == ROOT / "runs" / "just_zoom_in" / "checkpoint"
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        compile(block, "reproduce.md", "exec")
+        for name in re.findall(r"checkpoint\.(\w+)\(", block):
+            assert hasattr(checkpoint, name)
