@@ -34,7 +34,7 @@ def write(
     width, height = PHOTO_PX[0] + SIDE_PX + GAP, SIDE_PX + CAPTION + GAP
     lines = -(-len(rows) // COLUMNS)
     sheet = Image.new("RGB", (GAP + COLUMNS * width, GAP + lines * height + CAPTION), "white")
-    views = _overhead(rows, ground, side_m)
+    views = overhead(rows, ground, side_m)
     for i, (name, split, view) in enumerate(zip(rows["photo"], rows["split"], views, strict=True)):
         left, top = GAP + i % COLUMNS * width, GAP + i // COLUMNS * height
         sheet.paste(_photo(folder / name), (left, top))
@@ -74,7 +74,7 @@ def _photo(path: Path) -> Image.Image:
     return box
 
 
-def _overhead(rows: gpd.GeoDataFrame, ground: Ground, side_m: float) -> list[Image.Image]:
+def overhead(rows: gpd.GeoDataFrame, ground: Ground, side_m: float) -> list[Image.Image]:
     """The ground around every photo with the camera on it; a checkerboard where there is no imagery."""
     pyramid = ground.region.open() if ground.region and ground.view else None
     tiles = []
