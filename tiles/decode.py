@@ -17,6 +17,8 @@ FRAY = 16  # how far JPEG drives pure white or black padding off its value, near
 def decode(data: bytes, px: int, *, padded: bool, name: str) -> NDArray[np.uint8]:
     """A JPEG, PNG or WebP as px x px pixels, areas averaged: (px, px, 3), or (px, px, 4) where not all is opaque.
 
+    What is transparent is black.
+
     padded: pure white or pure black along a whole edge is no imagery, as far as it reaches from there.
     name: for messages. Raises TilesError for data that is no picture, is damaged or is larger than any tile.
     """
@@ -44,7 +46,10 @@ def _other(data: bytes) -> NDArray[np.uint8]:
         _check_size(*image.size)
         opaque = not image.has_transparency_data
         pixels = np.array(image.convert("RGB" if opaque else "RGBA"))
-    return pixels if opaque or pixels[..., 3].min() < 255 else np.ascontiguousarray(pixels[..., :3])
+    if opaque or pixels[..., 3].min() == 255:
+        return np.ascontiguousarray(pixels[..., :3])
+    pixels[pixels[..., 3] == 0] = 0
+    return pixels
 
 
 def _check_size(width: int, height: int) -> None:

@@ -4,14 +4,15 @@ Transforming every pixel takes a hundred times as long as looking at it. So a fe
 polynomial goes through them; other points say whether it is exact. Where it is not, every pixel is transformed.
 """
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
 from tiles.geo import transform
+from tiles.scratch import scratch
 from tiles.window import Window
 
 NODES = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 7))  # Chebyshev's, of -1..1 across a window
@@ -56,25 +57,19 @@ class Mapping:
     coefficients: NDArray[np.float64] | None
 
     def on(self, raster: Affine) -> "Mapping":
-        """The same window on another raster, from the plane."""
-        inverse = ~raster
-        turn = np.array([[inverse.a, inverse.b], [inverse.d, inverse.e]])
-        move = np.array([inverse.c, inverse.f])
-        coefficients = self.coefficients
-        if coefficients is not None:
-            coefficients = np.tensordot(turn, coefficients, axes=1)
+        """The same window on another raster, given from its columns and rows to those of this one."""
+        size = raster.a * raster.e - raster.b * raster.d
+        turn = np.array([[raster.e, -raster.b], [-raster.d, raster.a]]) / size
+        move = turn @ (-raster.c, -raster.f)
+        coefficients = None
+        if self.coefficients is not None:
+            coefficients = (turn @ self.coefficients.reshape(2, -1)).reshape(self.coefficients.shape)
             coefficients[:, -1, -1] += move
-            while np.abs(coefficients[:, 0]).sum() + np.abs(coefficients[:, 1:, 0]).sum() < TOLERANCE_PX / 10:
-                coefficients = coefficients[:, 1:, 1:]  # within one CRS two powers are left
-        return replace(
-            self,
-            raster=raster,
-            points=turn @ self.points + move[:, None],
-            pixel=turn @ self.pixel,
-            coefficients=coefficients,
-        )
+        with np.errstate(invalid="ignore"):
+            points = turn @ self.points + move[:, None]
+        return Mapping(self.window, self.crs, self.raster * raster, points, turn @ self.pixel, coefficients)
 
-    @property
+    @cached_property
     def footprint(self) -> Footprint | None:
         """None where the CRS is not defined in the window."""
         scale = float(np.hypot(*self.pixel).min())
@@ -85,7 +80,7 @@ class Mapping:
         return Footprint(left, top, right, bottom, scale)
 
     def positions(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> Positions:
-        """Where fractions of the window, across (n) and down (m), lie on the raster: (m, n).
+        """Where fractions of the window, across (n) and down (m), lie on the raster: (m, n); until the next call.
 
         As OpenCV counts: the middle of the first pixel is 0, while it is 0.5 everywhere else.
         """
@@ -96,7 +91,11 @@ class Mapping:
         by_row[..., -1] -= 0.5
         cols, rows = by_row.astype(np.float32)
         powers = np.vander(2 * across - 1, n).T.astype(np.float32)
-        return cols @ powers, rows @ powers
+        shape = len(down), len(across)
+        return (
+            np.matmul(cols, powers, out=scratch("columns", shape, np.float32)),
+            np.matmul(rows, powers, out=scratch("rows", shape, np.float32)),
+        )
 
     def _exact_positions(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> Positions:
         inverse = ~self.raster
@@ -127,10 +126,18 @@ def mapping(window: Window, crs: str) -> Mapping:
         error = np.abs(guessed - _transformed(window, crs, (CHECKS + 1) / 2, (CHECKS + 1) / 2)).max()
         fits = bool(error < TOLERANCE_PX * np.hypot(*pixel).min())
     if fits:
-        return Mapping(window, crs, Affine.identity(), nodes, pixel, coefficients)
+        return Mapping(window, crs, Affine.identity(), nodes, pixel, _trimmed(coefficients, pixel))
     down, across = (np.linspace(0, 1, min(side, OUTLINE) + 1) for side in window.shape)
     points = _transformed(window, crs, across, down)
     return Mapping(window, crs, Affine.identity(), points, pixel, None)
+
+
+def _trimmed(coefficients: NDArray[np.float64], pixel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without the powers that do not matter: within one CRS two are left."""
+    least = TOLERANCE_PX / 10 * np.hypot(*pixel).min()
+    while np.abs(coefficients[:, 0]).sum() + np.abs(coefficients[:, 1:, 0]).sum() < least:
+        coefficients = coefficients[:, 1:, 1:]
+    return coefficients
 
 
 def _transformed(

@@ -18,6 +18,7 @@ from tiles.decode import decode
 from tiles.errors import TilesError
 from tiles.geo import ground_m
 from tiles.locate import Footprint, mapping
+from tiles.scratch import scratch
 from tiles.source import Source
 from tiles.stack import fill
 from tiles.store import Level, TileStore
@@ -139,11 +140,16 @@ class _Layer:
     def _pixels(
         self, across: range, down: range, px: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Columns and rows of pixels, counted in tiles of px x px: (h, w, 4), and alpha where not all is opaque."""
+        """Columns and rows of pixels, counted in tiles of px x px: (h, w, 4), and alpha where not all is opaque.
+
+        Until this thread's next call.
+        """
         cols, rows = _tiles(across, px), _tiles(down, px)
         tiles = self.source.block(self.level, cols, rows, px)
         opaque = all(tile is not None and tile.shape[2] == 3 for tile in tiles.values())
-        rgba = (np.empty if opaque else np.zeros)((len(down), len(across), 4), np.uint8)
+        rgba = scratch("canvas", (len(down), len(across), 4), np.uint8)
+        if not opaque:
+            rgba[:] = 0
         for (col, row), tile in tiles.items():
             if tile is None:
                 continue

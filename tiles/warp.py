@@ -20,6 +20,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from tiles.locate import TOLERANCE_PX, Footprint, Mapping, mapping
+from tiles.scratch import scratch
 from tiles.view import View, empty_view
 from tiles.window import Window
 
@@ -35,8 +36,8 @@ MOST_SAMPLES = 16  # along an axis; only windows squeezed along one axis would w
 class Canvas:
     """Pixels of a source with their place.
 
-    pixels: (h, w, 3) uint8 RGB, or (h, w, 4) RGBA, which is sampled faster. alpha: (h, w) uint8, 0 where there is
-    no imagery, or None where all is. transform: from (column, row) to (x, y) of `crs`.
+    pixels: (h, w, 3) uint8 RGB, or (h, w, 4) RGBA, black where transparent, which is faster. alpha: (h, w) uint8,
+    0 where there is no imagery, or None where all is. transform: from (column, row) to (x, y) of `crs`.
     """
 
     pixels: NDArray[np.uint8]
@@ -53,76 +54,71 @@ def render(canvas: Canvas, window: Window) -> View:
     """
     view = empty_view(window.shape)
     for rows, cols in _blocks(window.shape):
-        part = window.part(rows, cols)
-        place = mapping(part, canvas.crs).on(canvas.transform).footprint
-        cut = _cut(canvas, place) if place else None
-        if cut:
-            _render_block(cut, part, view.pixels[rows, cols], view.mask[rows, cols])
+        place = mapping(window.part(rows, cols), canvas.crs).on(canvas.transform)
+        _render_block(canvas, place, view.pixels[rows, cols], view.mask[rows, cols])
     return view
 
 
 def _blocks(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
     for top in range(0, shape[0], BLOCK_PX):
         for left in range(0, shape[1], BLOCK_PX):
-            yield (
-                slice(top, min(top + BLOCK_PX, shape[0])),
-                slice(left, min(left + BLOCK_PX, shape[1])),
-            )
+            yield slice(top, min(top + BLOCK_PX, shape[0])), slice(left, min(left + BLOCK_PX, shape[1]))
 
 
-def _cut(canvas: Canvas, place: Footprint) -> Canvas | None:
-    """The part of a canvas around a footprint; None where they have nothing in common."""
-    height, width = canvas.pixels.shape[:2]
-    left, top = max(0, floor(place.left) - REACH_PX), max(0, floor(place.top) - REACH_PX)
-    right, bottom = min(width, ceil(place.right) + REACH_PX), min(height, ceil(place.bottom) + REACH_PX)
-    if left >= right or top >= bottom:
-        return None
-    return Canvas(
-        canvas.pixels[top:bottom, left:right],
-        None if canvas.alpha is None else canvas.alpha[top:bottom, left:right],
-        canvas.transform * Affine.translation(left, top),
-        canvas.crs,
-    )
-
-
-def _render_block(canvas: Canvas, window: Window, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+def _render_block(canvas: Canvas, place: Mapping, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
     """Fill pixels and mask of a window from a canvas."""
-    place = mapping(window, canvas.crs).on(canvas.transform)
-    opaque = _is_inside(place, canvas) and (canvas.alpha is None or canvas.alpha.min() == 255)
-    values = _rgba(canvas) if opaque else _premultiplied(canvas)
+    span = _span(place.footprint, canvas.pixels.shape)
+    if span is None:
+        return
+    values, opaque = _premultiplied(canvas, *span)
+    place = place.on(Affine.translation(span[1].start, span[0].start))
+    opaque = opaque and _is_inside(place, values.shape)
     border = cv2.BORDER_REPLICATE if opaque else cv2.BORDER_CONSTANT
-    sample = _weighted if window.resampling in ("cubic", "average") else _sampled
-    sampled = sample(values, place, window, border)
+    sample = _weighted if place.window.resampling in ("cubic", "average") else _sampled
+    sampled = sample(values, place, border)
     cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB, dst=pixels)
-    mask[:] = True if opaque else sampled[..., 3] >= 128
-    if not opaque:
-        partly = sampled[..., 3] < 255
-        pixels[partly] = _divided(sampled[partly])
+    if opaque:
+        mask[:] = True
+        return
+    alpha: Any = cv2.extractChannel(sampled, 3)
+    mask[:] = alpha >= 128
+    partly = alpha < 255
+    pixels[partly] = _divided(sampled[partly])
 
 
-def _is_inside(place: Mapping, canvas: Canvas) -> bool:
-    """True where nothing but the canvas shows in a window."""
-    height, width = canvas.pixels.shape[:2]
+def _span(place: Footprint | None, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+    """Rows and columns of a canvas that a window shows; None where it shows none."""
+    if place is None:
+        return None
+    left, top = max(0, floor(place.left) - REACH_PX), max(0, floor(place.top) - REACH_PX)
+    right, bottom = min(shape[1], ceil(place.right) + REACH_PX), min(shape[0], ceil(place.bottom) + REACH_PX)
+    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+
+
+def _is_inside(place: Mapping, shape: tuple[int, ...]) -> bool:
+    """True where nothing but a canvas shows in a window."""
     low, high = place.points.min(axis=1), place.points.max(axis=1)
-    return bool((low >= -TOLERANCE_PX).all() and (high - (width, height) <= TOLERANCE_PX).all())
+    return bool((low >= -TOLERANCE_PX).all() and (high - shape[1::-1] <= TOLERANCE_PX).all())
 
 
-def _rgba(canvas: Canvas) -> NDArray[np.uint8]:
-    """OpenCV samples four channels three times as fast as three."""
-    pixels: Any = canvas.pixels
-    return pixels if pixels.shape[2] == 4 else cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
+def _premultiplied(canvas: Canvas, rows: slice, cols: slice) -> tuple[NDArray[np.uint8], bool]:
+    """Part of a canvas as RGBA (h, w, 4), and whether all is opaque.
 
-
-def _premultiplied(canvas: Canvas) -> NDArray[np.uint8]:
-    """Colours weigh by opacity, so that masked ones do not bleed into their neighbours: (h, w, 4)."""
-    if canvas.alpha is None:
-        return _rgba(canvas)
-    rgba, alpha = _rgba(canvas), np.ascontiguousarray(canvas.alpha)
-    values: Any = cv2.insertChannel(alpha, cv2.bitwise_and(rgba, rgba, mask=alpha), 3)
-    partly = (alpha > 0) & (alpha < 255)
-    if partly.any():
-        values[partly, :3] = _to_uint8(rgba[partly, :3] * (alpha[partly, None] / 255))
-    return values
+    OpenCV samples four channels three times as fast as three. Colours weigh by opacity, so that masked ones do not
+    bleed into their neighbours.
+    """
+    pixels: Any = canvas.pixels[rows, cols]
+    alpha: Any = None if canvas.alpha is None else np.ascontiguousarray(canvas.alpha[rows, cols])
+    opaque = alpha is None or alpha.min() == 255
+    if pixels.shape[2] == 3:
+        pixels = pixels if opaque else cv2.bitwise_and(pixels, pixels, mask=alpha)
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
+        if not opaque:
+            cv2.insertChannel(alpha, pixels, 3)
+    if not opaque and (partly := cv2.inRange(alpha, 1, 254) > 0).any():
+        pixels = pixels.copy()
+        pixels[partly, :3] = _to_uint8(pixels[partly, :3] * (alpha[partly, None] / 255))
+    return pixels, opaque
 
 
 def _divided(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -135,20 +131,24 @@ def _to_uint8(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.clip(values + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
-def _sampled(values: NDArray[np.uint8], place: Mapping, window: Window, border: int) -> NDArray[np.uint8]:
-    """(h, w, 4): one or several samples a pixel, averaged."""
-    height, width = window.shape
-    scales = np.hypot(*place.pixel) if window.resampling == "auto" else (1.0, 1.0)
-    across, _ = _spread(width, scales[0])
+def _sampled(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[np.uint8]:
+    """(h, w, 4), until the next call: one or several samples a pixel, averaged."""
+    (height, width), resampling = place.window.shape, place.window.resampling
+    scales = np.hypot(*place.pixel) if resampling == "auto" else (1.0, 1.0)
+    across, n_across = _spread(width, scales[0])
     down, n_down = _spread(height, scales[1])
-    how = cv2.INTER_NEAREST if window.resampling == "nearest" else cv2.INTER_LINEAR
-    result = np.empty((height, width, 4), np.uint8)
+    how = cv2.INTER_NEAREST if resampling == "nearest" else cv2.INTER_LINEAR
+    result = scratch("window", (height, width, 4), np.uint8)
     step = max(1, STRIP_SAMPLES // (len(across) * n_down))
     for top in range(0, height, step):
         strip = result[top : top + step]
         cols, rows = place.positions(across, down[top * n_down : (top + step) * n_down])
-        samples = cv2.remap(values, cols, rows, how, borderMode=border)
-        cv2.resize(samples, (width, len(strip)), dst=strip, interpolation=cv2.INTER_AREA)
+        if n_across == n_down == 1:
+            cv2.remap(values, cols, rows, how, dst=strip, borderMode=border)
+        else:
+            samples = scratch("samples", (*cols.shape, 4), np.uint8)
+            cv2.remap(values, cols, rows, how, dst=samples, borderMode=border)
+            cv2.resize(samples, (width, len(strip)), dst=strip, interpolation=cv2.INTER_AREA)
     return result
 
 
@@ -164,12 +164,12 @@ def _spread(count: int, scale: float) -> tuple[NDArray[np.float64], int]:
     return ((np.arange(count) + 0.5)[:, None] + offsets).ravel() / count, k
 
 
-def _weighted(values: NDArray[np.uint8], place: Mapping, window: Window, border: int) -> NDArray[np.uint8]:
+def _weighted(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[np.uint8]:
     """(h, w, 4): a weighted sum of the raster pixels around the middle of every window pixel."""
-    height, width = window.shape
+    height, width = place.window.shape
     wide, high = np.hypot(*place.pixel.T)  # of a rectangle on the canvas that is as large as a pixel
     result = np.empty((height, width, 4), np.uint8)
-    weights = _cubic_weights if window.resampling == "cubic" else _area_weights
+    weights = _cubic_weights if place.window.resampling == "cubic" else _area_weights
     step = max(1, STRIP_SAMPLES // width)
     across, down = ((np.arange(count) + 0.5) / count for count in (width, height))
     for top in range(0, height, step):
