@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import typer
 
-from data_prep.service import GO_ON, Busy, DownloadError, RequestError, TooSlow
+from data_prep.service import GO_ON, DownloadError, RequestError, TooSlow
 from zoomloc.errors import OutputError
 from zoomloc.files import atomic
 from zoomloc.progress import progress
@@ -112,7 +112,7 @@ def search(area: Area, ask: Callable[[Area], list[Record]], *, side_deg: float, 
             spoke = isinstance(error, TooMuch)
             if part.side_deg <= SMALLEST_DEG:
                 answer = _of_smallest(part, error)
-        except Busy as error:
+        except RequestError as error:
             raise DownloadError(f"{error}; {GO_ON}") from None
         with lock:
             _append(kept, json.dumps({"area": part, "photos": answer}))

@@ -13,16 +13,19 @@ from functools import partial
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import geopandas as gpd
+import typer
 from PIL import Image
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 from pyproj import Geod
 from shapely import Point
 
+from data_prep import blur as blurring
 from data_prep.area import Area, Record, search, side_by_side
 from data_prep.blur import Blur
+from data_prep.bring import QUALITY
 from data_prep.report import Rejected, finish
 from data_prep.service import DownloadError, NoImage, RequestError, Service
 from zoomloc import manifest, photo
@@ -34,6 +37,20 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 GEOD = Geod(ellps="WGS84")
 
 Documented = TypeVar("Documented", bound=BaseModel)
+
+# The options of the commands that download.
+Bbox = Annotated[str, typer.Option(help="West,south,east,north in degrees.")]
+Out = Annotated[Path, typer.Option(help="Folder of the dataset; a run that was stopped is taken up again.")]
+MinDistance = Annotated[
+    float, typer.Option(min=0, help="Leave out photos nearer than this to the one before in their sequence.")
+]
+BlurHook = Annotated[str | None, typer.Option(help=blurring.HELP)]
+
+
+class Listed(BaseModel, extra="allow"):
+    """A photo in a list, of which at first only the id counts."""
+
+    id: Annotated[str, BeforeValidator(str)]
 
 
 @dataclass(frozen=True)
@@ -85,12 +102,16 @@ def download(
     """
     records = search(area, api.photos, side_deg=side_deg, kept=out / "found.jsonl")
     shots, rejected = read_shots(records, area, read)
-    shots = thin(shots, min_distance_m)
+    kept = thin(shots, min_distance_m)
+    if len(kept) < len(shots):
+        typer.echo(
+            f"{len(shots) - len(kept):,} photos closer than {min_distance_m:g} m are left out", err=True
+        )
     folder = out / ("blurred" if blur else "photos")
-    fetched = list(side_by_side(partial(_fetch, api, folder, blur), shots, DOWNLOADS, "downloading photos"))
-    kept = [shot for shot, problem in zip(shots, fetched, strict=True) if problem is None]
-    if kept:
-        manifest.write(_frame(kept, folder.name, licence), out / "manifest.parquet")
+    fetched = list(side_by_side(partial(_fetch, api, folder, blur), kept, DOWNLOADS, "downloading photos"))
+    there = [shot for shot, problem in zip(kept, fetched, strict=True) if problem is None]
+    if there:
+        manifest.write(_frame(there, folder.name, licence), out / "manifest.parquet")
     finish(out, [*rejected, *(problem for problem in fetched if problem)])
 
 
@@ -155,7 +176,7 @@ def _fetch(api: PhotoApi, folder: Path, blur: Blur | None, shot: Shot) -> Reject
         with atomic(path) as draft:
             draft.write_bytes(image)
             if blur:
-                Image.fromarray(blur(photo.load(draft).pixels)).save(draft, quality=95)
+                Image.fromarray(blur(photo.load(draft).pixels)).save(draft, quality=QUALITY)
     except (RequestError, PhotoError) as error:
         return Rejected(shot.id, str(error))
     return None

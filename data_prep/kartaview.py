@@ -7,16 +7,25 @@ are too dense in quarters. The images taken are the processed ones, with faces a
 
 from datetime import UTC, datetime
 from math import ceil, isfinite
-from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from pydantic import BaseModel, BeforeValidator, Field
 
 from data_prep import blur as blurring
 from data_prep import command
 from data_prep.area import Area, Record, TooMuch, parse_area
-from data_prep.download import GEOD, Documented, Shot, download, parse
+from data_prep.download import (
+    GEOD,
+    Bbox,
+    BlurHook,
+    Documented,
+    Listed,
+    MinDistance,
+    Out,
+    Shot,
+    download,
+    parse,
+)
 from data_prep.service import NoImage, RequestError, Service
 
 API = "https://api.openstreetcam.org/2.0"
@@ -88,12 +97,8 @@ class _Photo(BaseModel):
         return next((url for url in (self.proc, self.origin, self.large) if url and "{" not in url), None)
 
 
-class _Listed(BaseModel, extra="allow"):
-    id: Annotated[str, BeforeValidator(str)]
-
-
 class _Result(BaseModel):
-    data: list[_Listed] = []
+    data: list[Listed] = []
     more: bool = Field(default=False, validation_alias="hasMoreData")
 
 
@@ -212,19 +217,14 @@ def _circle(part: Area) -> dict[str, str | int | float]:
     lon, lat = (part.west + part.east) / 2, (part.south + part.north) / 2
     corners = ((part.west, part.south), (part.west, part.north))
     radius_m = max(GEOD.inv(lon, lat, *corner)[2] for corner in corners)
-    return {"lat": lat, "lng": lon, "radius": ceil(radius_m)}
+    return {"lat": f"{lat:.7f}", "lng": f"{lon:.7f}", "radius": ceil(radius_m)}
 
 
 def main(
-    bbox: Annotated[str, typer.Option(help="West,south,east,north in degrees.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the dataset; a run that was stopped is taken up again.")
-    ],
-    min_distance_m: Annotated[
-        float,
-        typer.Option(min=0, help="Leave out photos nearer than this to the one before in their sequence."),
-    ] = 0.0,
-    blur: Annotated[str | None, typer.Option(help=blurring.HELP)] = None,
+    bbox: Bbox,
+    out: Out,
+    min_distance_m: MinDistance = 0.0,
+    blur: BlurHook = None,
 ) -> None:
     """Download the street photos of an area from KartaView."""
     area, hook = parse_area(bbox), blurring.hook(blur) if blur else None

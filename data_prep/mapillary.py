@@ -8,7 +8,6 @@ quarters. URLs of images expire after some days and are then asked for again. Fa
 import math
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 from data_prep import blur as blurring
 from data_prep import command
 from data_prep.area import Area, Record, TooMuch, parse_area
-from data_prep.download import Documented, Shot, download, parse
+from data_prep.download import Bbox, BlurHook, Documented, Listed, MinDistance, Out, Shot, download, parse
 from data_prep.service import TRY_AGAIN, Busy, DownloadError, NoImage, RequestError, Service
 
 API = "https://graph.mapillary.com"
@@ -44,10 +43,6 @@ PROJECTIONS = {
 }
 
 
-class _Listed(BaseModel, extra="allow"):
-    id: str
-
-
 class _Cursors(BaseModel):
     after: str | None = None
 
@@ -60,7 +55,7 @@ class _Paging(BaseModel):
 
 
 class _Page(BaseModel):
-    data: list[_Listed]
+    data: list[Listed]
     paging: _Paging = _Paging()
 
 
@@ -162,7 +157,7 @@ class Mapillary:
     def photos(self, part: Area) -> list[Record]:
         """The photos of a box. Raises TooMuch where its quarters should be asked for, or as `Service.ask`."""
         params: dict[str, str | int | float] = {
-            "bbox": ",".join(map(str, part)),
+            "bbox": ",".join(f"{degrees:.7f}" for degrees in part),
             "fields": FIELDS,
             "limit": LIMIT,
         }
@@ -219,18 +214,13 @@ def _token(name: str) -> str:
 
 
 def main(
-    bbox: Annotated[str, typer.Option(help="West,south,east,north in degrees.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the dataset; a run that was stopped is taken up again.")
-    ],
+    bbox: Bbox,
+    out: Out,
     token_env: Annotated[
         str, typer.Option(help="Environment variable that holds the access token.")
     ] = "MAPILLARY_TOKEN",
-    min_distance_m: Annotated[
-        float,
-        typer.Option(min=0, help="Leave out photos nearer than this to the one before in their sequence."),
-    ] = 0.0,
-    blur: Annotated[str | None, typer.Option(help=blurring.HELP)] = None,
+    min_distance_m: MinDistance = 0.0,
+    blur: BlurHook = None,
 ) -> None:
     """Download the street photos of an area from Mapillary."""
     area, hook = parse_area(bbox), blurring.hook(blur) if blur else None

@@ -16,10 +16,9 @@ LONGEST_WAIT_S = 60.0  # whatever Retry-After says; limits are counted by the mi
 TIMEOUT = httpx.Timeout(30.0, connect=10.0, pool=None)
 TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 
-T = TypeVar("T")
-
-
 GO_ON = "run the same command again later: it goes on where it stopped"
+
+T = TypeVar("T")
 
 
 class DownloadError(ZoomlocError):
@@ -63,7 +62,8 @@ class Service:
         """The JSON object that the API answers with.
 
         check: is given the status and the object ({} where there is none) and raises what this service means by
-        them; Busy makes for another attempt. Raises what check raises, Busy, TooSlow or DownloadError.
+        them; Busy makes for another attempt. Raises what check raises, RequestError, or DownloadError where nobody is
+        reached.
         """
 
         def read(response: httpx.Response) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Service:
             check(response.status_code, answer or {})
             self._check_busy(response)
             if response.status_code != 200:
-                raise DownloadError(f"{self.name} answers with HTTP {response.status_code}; {GO_ON}")
+                raise RequestError(f"{self.name} answers with HTTP {response.status_code}")
             if answer is None:
                 raise Busy(f"{self.name} answers with something that is no JSON object")
             return answer

@@ -306,7 +306,7 @@ def test_one_bad_photo_does_not_stop_the_others(fake, run, tmp_path):
         "gone": "Mapillary no longer has it",
         "nourl": "the service gives no URL for its image",
         "html": "the image is damaged or cut off",
-        "dual": '"its camera is \'dual\', which is not known here"',
+        "dual": "\"its camera is 'dual', which is not known here\"",
         "lost": reasons["lost"],
         "../up": "its id cannot be the name of a file",
     }
@@ -374,12 +374,12 @@ def test_a_refused_token_is_one_clear_line(fake, run, status):
 
 
 def test_a_token_refused_in_the_middle_ends_the_run(fake, run, monkeypatch):
-    fake.add_grid(5)
+    fake.add_grid(15)
     fake.expired = set(fake.images)
     error = json.dumps({"error": {"message": "Session has expired", "code": 190}})
-    fake.faults = {"/10": [(401, {}, error)] * 99}
+    fake.faults = {"/10": [(401, {}, error)] * 999}
     code, _, err = run()
-    assert code == 2 and "refuses the token" in err and fake.count("/10") < 25
+    assert code == 2 and "refuses the token" in err and fake.count("/10") < 225
 
 
 def test_what_the_api_refuses_is_told_without_the_token(fake, run):
@@ -408,7 +408,8 @@ def test_photos_close_to_the_one_before_are_left_out(fake, run, tmp_path):
     for i in range(10):  # 7.7 m apart
         fake.add(f"{i}", 8.001 + i * 1e-4, 46.3, sequence="drive", captured_at=1_700_000_000_000 - i)
     fake.add("alone", 8.001, 46.3)
-    assert run("--min-distance-m", "20")[0] == 0
+    code, _, err = run("--min-distance-m", "20")
+    assert code == 0 and "6 photos closer than 20 m are left out" in err
     kept = sorted(manifest.read(tmp_path / "set" / "manifest.parquet").photo)
     assert kept == ["photos/0.jpg", "photos/3.jpg", "photos/6.jpg", "photos/9.jpg", "photos/alone.jpg"]
 
