@@ -118,25 +118,28 @@ def _place(shot: Shot, clock: Clock, max_error_m: float) -> Row | Rejected:
     if shot.projection not in manifest.PROJECTIONS:
         return Rejected(shot.name, f"a {shot.projection} panorama; only equirectangular ones can be used")
     moment = clock.moment(shot)
-    walk = str(Path(shot.name).parent)
-    sequence = None if walk == "." else Path(walk).as_posix()
-    if shot.lat is not None and shot.lon is not None:
-        if shot.accuracy_m is not None and shot.accuracy_m > max_error_m:
-            return Rejected(shot.name, f"its position may be off by more than {max_error_m:g} m")
-        return Row(shot, shot.name, shot.lat, shot.lon, moment, sequence)
-    if not clock.tracks:
-        return Rejected(shot.name, "no position in its EXIF, its XMP or a sidecar")
-    if moment is None:
-        lacks = (
-            "its clock has no zone; give --time-offset"
-            if shot.captured_at
-            else "no time to find it in a track"
-        )
-        return Rejected(shot.name, f"no position, and {lacks}")
+    poor = shot.accuracy_m is not None and shot.accuracy_m > max_error_m
+    if shot.lat is not None and shot.lon is not None and not poor:
+        walk = Path(shot.name).parent.as_posix()
+        return Row(shot, shot.name, shot.lat, shot.lon, moment, None if walk == "." else walk)
     for track in clock.tracks:
-        if place := track.position(moment, max_gap_s=clock.max_gap_s):
+        if moment and (place := track.position(moment, max_gap_s=clock.max_gap_s)):
             return Row(shot, shot.name, *place, moment, track.name)
-    return Rejected(shot.name, "no position, and no track covers its time")
+    return Rejected(shot.name, _placeless(shot, clock, max_error_m if poor else None))
+
+
+def _placeless(shot: Shot, clock: Clock, max_error_m: float | None) -> str:
+    """Why a photo has no position. max_error_m: what its own one exceeds."""
+    lacks = (
+        "no position" if max_error_m is None else f"its position may be off by more than {max_error_m:g} m"
+    )
+    if not clock.tracks:
+        return lacks if max_error_m is not None else f"{lacks} in its EXIF, its XMP or a sidecar"
+    if not shot.captured_at:
+        return f"{lacks}, and no time to find it in a track"
+    if not clock.moment(shot):
+        return f"{lacks}, and its clock has no zone; give --time-offset"
+    return f"{lacks}, and no track covers its time"
 
 
 def _without_copies(rows: Sequence[Row], rejected: list[Rejected]) -> list[Row]:

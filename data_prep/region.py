@@ -45,7 +45,7 @@ def advice(folder: Path) -> list[str]:
             f"no region.json: this square holds the photos; save it as {folder / 'region.json'} and name your "
             f"imagery in it:\n{proposal}"
             if proposal
-            else "no region.json: the photos lie too far apart for one; make a dataset for each place"
+            else "no region.json: no UTM zone holds all these photos; make a dataset for each place"
         )
     if (frame["split"] == "train").all():
         lines.append(
@@ -55,12 +55,16 @@ def advice(folder: Path) -> list[str]:
 
 
 def _proposal(frame: gpd.GeoDataFrame, name: str) -> str:
-    """A region file around the photos, in their UTM zone; empty where they lie too far apart."""
-    zone = frame.estimate_utm_crs()
-    west, south, east, north = frame.to_crs(zone).total_bounds
-    size_m = max(ceil(max(east - west, north - south) * MARGIN / 10) * 10.0, BRANCH * LEAF_M)
-    if not size_m <= LARGEST_M:
+    """A region file around the photos, in their UTM zone; empty where none holds them."""
+    try:
+        zone = frame.estimate_utm_crs()
+    except RuntimeError:  # near a pole
         return ""
+    west, south, east, north = frame.to_crs(zone).total_bounds
+    extent_m = max(east - west, north - south)
+    if not extent_m <= LARGEST_M:
+        return ""
+    size_m = max(ceil(extent_m * MARGIN / 10) * 10.0, BRANCH * LEAF_M)
     fields = {
         "name": name,
         "crs": f"EPSG:{zone.to_epsg()}",

@@ -64,7 +64,11 @@ def import_streetscapes(
     """
     hook = blurring.hook(blur) if blur else None
     records, rejected = read(table)
-    files = {path.stem: path for path in sorted(images.rglob("*")) if path.is_file()}
+    files = {
+        path.stem: path
+        for path in sorted(images.resolve().rglob("*"))
+        if path.is_file() and not path.is_relative_to(out.resolve())
+    }
     rejected += [Rejected(each.uuid, "no image") for each in records if each.uuid not in files]
     records = [each for each in records if each.uuid in files]
     if not records:

@@ -54,7 +54,8 @@ class Record:
 def read(path: Path) -> tuple[list[Record], list[Rejected]]:
     """The rows of the table. Raises SourceError where it is no such table."""
     try:
-        table = pd.read_csv(path, usecols=lambda name: name in KNOWN, dtype={"uuid": str}, low_memory=False)
+        texts = dict.fromkeys(("uuid", "source", *SEQUENCES), str)
+        table = pd.read_csv(path, usecols=lambda name: name in KNOWN, dtype=texts, low_memory=False)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except ValueError as error:  # what pandas raises for text that is no table
@@ -80,11 +81,12 @@ def _record(row: dict[str, Any]) -> Record | Rejected:
     projection = row.get("projection_type") or ("perspective" if row.get("mly_is_pano") is False else None)
     if projection not in manifest.PROJECTIONS:
         return Rejected(str(row["uuid"]), f"its projection is {projection or 'not said'}")
-    lon, lat = _numbers(row.get("mly_computed_geometry")) or (_number(row["lon"]), _number(row["lat"]))
+    lon, lat, *_ = _numbers(row.get("mly_computed_geometry"), 2) or (_number(row["lon"]), _number(row["lat"]))
     if lat is None or lon is None or not (abs(lat) <= 90 and abs(lon) <= 180) or (lat, lon) == (0, 0):
         return Rejected(str(row["uuid"]), "no position")
     headings = (_number(row.get(name)) for name in ("mly_computed_compass_angle", "heading"))
-    camera = _numbers(row.get("mly_camera_parameters"))
+    camera = _numbers(row.get("mly_camera_parameters"), 1)
+    fov_deg = _number(row.get("hFoV"))
     return Record(
         uuid=str(row["uuid"]),
         lat=lat,
@@ -93,7 +95,7 @@ def _record(row: dict[str, Any]) -> Record | Rejected:
         captured_at=_time(row.get("datetime_local")),
         sequence=next((str(row[name]) for name in SEQUENCES if row.get(name)), None),
         projection=projection,
-        fov_deg=_number(row.get("hFoV")),
+        fov_deg=fov_deg if fov_deg and 0 < fov_deg <= 360 else None,
         focal=camera[0] if camera and camera[0] > 0 else None,
         source=str(row["source"]),
     )
@@ -107,13 +109,14 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _numbers(text: Any) -> list[float] | None:
+def _numbers(text: Any, at_least: int) -> list[float] | None:
     """The numbers of the one list in a text, which is JSON or Python."""
     match = LIST.search(str(text))
     try:
-        return [float(number) for number in match[1].split(",")] if match else None
+        numbers = [float(number) for number in match[1].split(",")] if match else []
     except ValueError:
         return None
+    return numbers if len(numbers) >= at_least else None
 
 
 def _time(text: Any) -> pd.Timestamp | None:

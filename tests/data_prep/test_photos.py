@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from data_prep import photos, shots
 from data_prep.gpx import load
 from data_prep.photos import Clock, import_photos
+from data_prep.region import advice
 from zoomloc import manifest
 from zoomloc.cli import app
 from zoomloc.errors import ConfigError, OutputError, SourceError
@@ -187,6 +188,7 @@ def test_photos_without_a_position_are_found_in_tracks_by_their_time(tmp_path):
     shoot(folder / "gap.jpg", 3, taken=NOON + timedelta(hours=1, seconds=60))
     shoot(folder / "timeless.jpg", 4)
     shoot(folder / "own.jpg", 5, lat=50, taken=NOON + timedelta(hours=1))
+    shoot(folder / "poor.jpg", 6, lat=50, error_m=900, taken=NOON + timedelta(hours=1))
     points = (
         (noon, 46.0, 8.0),
         (noon + timedelta(seconds=10), 46.1, 8.1),
@@ -200,6 +202,7 @@ def test_photos_without_a_position_are_found_in_tracks_by_their_time(tmp_path):
     assert frame.captured_at["clock.jpg"] == pd.Timestamp("2024-05-01T12:00:07Z")
     assert frame.geometry["own.jpg"].y == pytest.approx(50) and pd.isna(frame.sequence["own.jpg"])
     assert frame.sequence["zoned.jpg"] == "tour"
+    assert frame.geometry["poor.jpg"].y == pytest.approx(46)
     assert _reasons(rejected) == {
         "gap.jpg": "no position, and no track covers its time",
         "timeless.jpg": "no position, and no time to find it in a track",
@@ -239,6 +242,17 @@ def test_a_region_comes_along_and_still_finds_its_imagery(folder, tmp_path, tiny
     moved = Region.load(out / "region.json")
     assert moved.grid == region.grid and moved.name == region.name
     moved.open().close()
+
+
+@pytest.mark.parametrize("lats", [(10, 11), (60, 89)])
+def test_photos_that_no_region_holds_get_no_proposal(tmp_path, lats):
+    for lat in lats:
+        shoot(tmp_path / f"{lat}.jpg", lat, lat=lat)
+    import_photos(tmp_path, tmp_path, clock=Clock())
+    assert (
+        advice(tmp_path)[0]
+        == "no region.json: no UTM zone holds all these photos; make a dataset for each place"
+    )
 
 
 @pytest.mark.parametrize("content", ["nothing", "no photo of use", "no folder"])

@@ -119,6 +119,12 @@ def test_rows_that_cannot_be_used_are_told_apart(folder):
         {"uuid": "d", "lon": 190},
         {"uuid": "e", "heading": "north", "datetime_local": "yesterday", "hFoV": "wide"},
         {"uuid": "e"},
+        {
+            "uuid": "f",
+            "hFoV": 400,
+            "mly_computed_geometry": "{'coordinates': [1]}",
+            "mly_camera_parameters": "[]",
+        },
     )
     records, rejected = read(table)
     reasons = [
@@ -129,7 +135,8 @@ def test_rows_that_cannot_be_used_are_told_apart(folder):
         "named twice in the table",
     ]
     assert [each.reason for each in rejected] == reasons
-    (record,) = records
+    record, odd = records
+    assert odd.fov_deg is None and odd.focal is None and (odd.lat, odd.lon) == (47.9, 1.9)
     assert record.heading_deg is None and record.captured_at is None and record.fov_deg is None
 
 
@@ -174,6 +181,18 @@ def test_views_and_photos_are_blurred(folder, tmp_path, monkeypatch):
     assert len(frame) == 5
     for name in frame.index:
         assert np.asarray(Image.open(tmp_path / "out" / name))[..., 0].mean() > 220
+
+
+def test_a_dataset_among_the_images_is_not_taken_for_images(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_blur", sys.modules[__name__])
+    out = folder / "images" / "out"
+    _import(folder, out, {"uuid": "flat"}, blur="my_blur:redden")
+    made, make = [], streetscapes._make
+    monkeypatch.setattr(
+        streetscapes, "_make", lambda record, *more: made.append(record.uuid) or make(record, *more)
+    )
+    frame, _ = _import(folder, out, {"uuid": "flat"}, blur="my_blur:redden")
+    assert list(frame.index) == ["photos/flat.jpg"] and made == []
 
 
 def test_headings_are_degrees():

@@ -331,7 +331,7 @@ AWKWARD = {
     "orientation_landscape_6.jpg": (450, 600, ""),
     "orientation_landscape_8.jpg": (450, 600, ""),
     "orientation_portrait_5.jpg": (600, 450, ""),
-    "tests_30-type_error.jpg": (1271, 2048, ""),
+    "tests_30-type_error.jpg": (1271, 2048, "t"),  # its XMP has a time
     "tests_45-gps_ifd.jpg": (900, 1600, "t"),
     "tests_67-0_length_string.jpg": (1022, 2048, "ph"),
     "tests_87_OSError.jpg": (2048, 1360, "pft"),
