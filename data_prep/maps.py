@@ -88,9 +88,14 @@ def project(frame: gpd.GeoDataFrame, crs: str) -> NDArray[np.float64]:
 
 
 def looking(frame: gpd.GeoDataFrame, crs: str) -> NDArray[np.float64]:
-    """Unit vectors of the photos' headings in a CRS, whose grid north is not true north; (n, 2), nan where unknown."""
+    """Unit vectors of the photos' headings in a CRS, whose grid north is not true north; (n, 2), nan where unknown.
+
+    In degrees they point as on a compass, though such a map is stretched.
+    """
     lons, lats = frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy()
     headings = frame["heading"].to_numpy(np.float64)
+    if crs == WGS84:
+        return np.column_stack([np.sin(np.radians(headings)), np.cos(np.radians(headings))])
     known = np.isfinite(headings)
     ahead_lons, ahead_lats, _ = Geod(ellps="WGS84").fwd(
         lons[known], lats[known], headings[known], np.ones(known.sum())
