@@ -19,22 +19,20 @@ class Journal:
         self._done: dict[str, tuple[list[Any], Any]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            first, *lines = path.read_bytes().splitlines() if path.exists() else [b""]
-            self._file = path.open("a", encoding="utf-8")
+            first, *lines = (path.read_bytes() if path.exists() else b"").splitlines() or [b""]
+            begun_with = _parse(first)
+            if begun_with and begun_with != json.loads(json.dumps([settings])):
+                raise OutputError(
+                    f"{path.parent}: was begun from other data or with other settings; name another folder with "
+                    f"--out, or delete {path} to do it all again"
+                )
+            self._file = path.open("a" if begun_with else "w", encoding="utf-8")
+            self._file.write("\n" if begun_with else json.dumps([settings]) + "\n")  # or ends a line cut off
+            self._file.flush()
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
-        begun_with = _parse(first)
-        if begun_with and begun_with != json.loads(json.dumps([settings])):
-            self._file.close()
-            raise OutputError(
-                f"{path.parent}: was begun from other data or with other settings; name another folder with --out, "
-                f"or delete {path} to do it all again"
-            )
         for name, stamp, facts in filter(None, map(_parse, lines)):
             self._done[name] = stamp, facts
-        self._file.write(
-            "\n" if begun_with else json.dumps([settings]) + "\n"
-        )  # ends a line that was cut off
 
     def __enter__(self) -> Self:
         return self

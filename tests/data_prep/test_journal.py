@@ -26,6 +26,15 @@ def test_a_line_cut_off_costs_that_line_only(tmp_path):
         assert journal.recall("x", []) == "first" and journal.recall("z", []) == "third"
 
 
+@pytest.mark.parametrize("left", ["", '[{"fov": 9'])
+def test_one_killed_before_its_first_line_is_begun_anew(tmp_path, left):
+    (tmp_path / "j").write_text(left)
+    for recalled in (None, "first"):
+        with Journal(tmp_path / "j", {"fov": 90}) as journal:
+            assert journal.recall("x", []) == recalled
+            journal.note("x", [], "first")
+
+
 def test_other_settings_are_refused_with_the_ways_out(tmp_path):
     Journal(tmp_path / "j", {"fov": 90}).__exit__(None, None, None)
     with pytest.raises(OutputError, match="other settings; name another folder with --out, or delete"):
