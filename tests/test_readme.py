@@ -100,6 +100,7 @@ def test_the_commands_in_order(workplace, monkeypatch, capsys):
     assert Path("place.png").exists()
     assert list(Path("data/village/simulated-3.index").glob("*/features.npy"))
     assert Path("data/village/cells.mbtiles").stat().st_size > 100_000
+    assert Path("data/divided/sheet.png").exists()
     assert Path("shipped/checkpoint/model.safetensors").exists()
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
