@@ -39,7 +39,7 @@ def findings(folder: Path, *, min_m: float, reference: Path | None) -> Iterator[
     """
     frame = manifest.read(folder / "manifest.parquet")
     yield check_disjoint(frame, min_m)
-    looks = look_at(folder, frame["photo"])
+    looks = look_at(folder, list(frame["photo"]))
     yield check_copies(frame, looks)
     yield check_readable(frame, looks)
     yield from _check_places(frame, folder)

@@ -11,7 +11,7 @@ SIDE = 16  # frequencies a side: 256 bits
 # Street photos stored anew at a third of their size differ in at most 6 bits, different ones in at least 76
 # (1,553 simulated and real photos, every pair).
 SAME_BITS = 24
-ROWS = 256  # compared with all others at once: bounds the memory
+ROWS = 64  # compared with all others at once: bounds the memory
 
 
 def fingerprint(pixels: NDArray[np.uint8]) -> str:

@@ -4,16 +4,15 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 
 from data_prep.duplicates import fingerprint
 from data_prep.journal import Journal
+from data_prep.threads import in_threads
 from zoomloc import photo
 from zoomloc.errors import PhotoError
-from zoomloc.progress import progress
 
 JOURNAL = ".looks.jsonl"
 
@@ -50,8 +49,7 @@ def look_at(folder: Path, names: Sequence[str]) -> list[Look]:
                 journal.note(name, stamp, asdict(made))
             return made
 
-        pool = stack.enter_context(ThreadPool(len(os.sched_getaffinity(0))))
-        return list(progress(pool.imap(look, names, chunksize=16), "looking at photos", len(names)))
+        return list(in_threads(look, names, "looking at photos"))
 
 
 def _look(path: Path) -> Look:

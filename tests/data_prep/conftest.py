@@ -1,5 +1,6 @@
 """A made-up dataset: drives along straight streets over imagery that has a hole."""
 
+from functools import cache
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,6 +11,7 @@ import rasterio
 from PIL import Image
 from scipy import ndimage
 
+from data_prep import maps
 from zoomloc import manifest
 from zoomloc.region import Region
 
@@ -70,6 +72,7 @@ class Drives:
         return self.folder
 
 
+@cache
 def picture(number: int) -> np.ndarray:
     """A picture like no other, (h, w, 3), bright at the top."""
     rng = np.random.default_rng(number)
@@ -95,6 +98,7 @@ def _write_imagery(path: Path) -> None:
 
 
 @pytest.fixture
-def drives(tmp_path: Path) -> Drives:
-    """Makes datasets in a folder of its own."""
+def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drives:
+    """Makes datasets in a folder of its own; maps of them are a third as large as they would be, to be quick."""
+    monkeypatch.setattr(maps, "PX", maps.PX // 3)
     return Drives(tmp_path / "data")

@@ -4,8 +4,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
+from data_prep.check import COPY_BITS
+from data_prep.duplicates import alike, fingerprint
 from data_prep.looks import JOURNAL, look_at
 from data_prep.places import check_swapped
 from zoomloc import cli
@@ -191,3 +193,21 @@ def test_photos_are_looked_at_once_and_again_when_they_change(drives, monkeypatc
     Image.fromarray(np.full((64, 64, 3), 7, np.uint8)).save(folder / frame["photo"][0])
     assert look_at(folder, list(frame["photo"]))[0].sky == 7.0
     assert look_at(folder, list(frame["photo"]))[1:] == first[1:]
+
+
+def test_real_photos_changed_a_little_are_copies_and_different_ones_are_not(shared_data):
+    paths = [
+        *(shared_data / "streetscapes").glob("*/images/*.jpeg"),
+        *(shared_data / "dc" / "photos").glob("*.jpg"),
+    ]
+    pictures = [Image.open(path).convert("RGB").reduce(2) for path in paths[:20]]
+    changed = []
+    for picture in pictures:
+        width, height = picture.size
+        cut = picture.crop((width // 50, height // 50, width - width // 50, height - height // 50))
+        changed.append(ImageEnhance.Brightness(cut.resize((width // 2, height // 2))).enhance(1.2))
+    prints, again = ([fingerprint(np.asarray(each)) for each in group] for group in (pictures, changed))
+    found = list(alike(prints, again, at_most=COPY_BITS))
+    assert all(i == j for i, j in found), "no two different ones"
+    assert len(found) >= 0.75 * len(pictures), "cut at every edge, halved and made brighter"
+    assert {i for i, j in alike(prints, prints, at_most=COPY_BITS) if i != j} == set()

@@ -33,7 +33,7 @@ def test_a_photo_stored_anew_is_a_copy(part, quality):
 
 def test_every_pair_is_found_across_chunks():
     rng = np.random.default_rng(0)
-    prints = [rng.bytes(32).hex() for _ in range(3 * duplicates.ROWS)]
+    prints = [rng.bytes(32).hex() for _ in range(12 * duplicates.ROWS)]
     prints[700] = prints[3]
     prints[10] = prints[9]
     prints[500] = (

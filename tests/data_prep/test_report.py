@@ -54,8 +54,8 @@ def test_the_map_shows_imagery_and_every_split_in_its_colour(drives):
     folder = drives.write(drives.frame())
     finish(folder, [])
     path = folder / "map.png"
-    assert pixels_of(path, TEST_COLOUR) > 200 and pixels_of(path, TRAIN_COLOUR) > 200
-    assert pixels_of(path, (90, 120, 80)) > 100_000, "the imagery"
+    assert pixels_of(path, TEST_COLOUR) > 20 and pixels_of(path, TRAIN_COLOUR) > 20
+    assert pixels_of(path, (90, 120, 80)) > 10_000, "the imagery"
 
 
 def test_a_map_without_region_is_plain_and_in_metres_or_degrees(drives):
@@ -69,7 +69,7 @@ def test_a_map_without_region_is_plain_and_in_metres_or_degrees(drives):
     frame.loc[0, "geometry"] = frame.geometry[0].__class__(120, -30)
     assert maps.ground(frame, folder).in_degrees
     maps.draw(frame, maps.ground(frame, folder), folder / "wide.png", title="wide")
-    assert pixels_of(folder / "wide.png", TEST_COLOUR) > 20
+    assert pixels_of(folder / "wide.png", TEST_COLOUR) > 2
 
 
 def test_imagery_that_is_gone_costs_the_picture_only(drives, capsys):
@@ -78,7 +78,7 @@ def test_imagery_that_is_gone_costs_the_picture_only(drives, capsys):
     finish(folder, [])
     shown = capsys.readouterr()
     assert "without imagery" in shown.err and "city.tif" in shown.err
-    assert pixels_of(folder / "map.png", TEST_COLOUR) > 200
+    assert pixels_of(folder / "map.png", TEST_COLOUR) > 20
 
 
 def test_photos_beyond_the_map_are_counted(drives):

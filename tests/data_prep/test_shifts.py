@@ -9,7 +9,6 @@ from zoomloc.errors import ManifestError
 DATUMS = {  # name: (place, the datum by its published parameters to WGS 84)
     "ED50": ((45.15, 9.0), "+proj=longlat +ellps=intl +towgs84=-87,-98,-121"),
     "Tokyo": ((35.68, 139.77), "+proj=longlat +ellps=bessel +towgs84=-146.414,507.337,680.507"),
-    "NAD27": ((38.9, -77.0), "+proj=longlat +ellps=clrk66 +towgs84=-8,160,176"),
     "OSGB36": (
         (51.5, -0.1),
         "+proj=longlat +ellps=airy +towgs84=446.448,-125.157,542.06,0.15,0.247,0.842,-20.489",
