@@ -1,14 +1,6 @@
 """`python -m data_prep.cities --out DIR`, the same as `zoomloc prep city --out DIR`."""
 
-import sys
-
-import typer
-
 from data_prep.cities.city import main
-from zoomloc.errors import ZoomlocError
+from data_prep.command import run
 
-try:
-    typer.run(main)
-except ZoomlocError as error:
-    print(error, file=sys.stderr)
-    sys.exit(2)
+run(main)

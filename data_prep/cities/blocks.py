@@ -12,9 +12,10 @@ from shapely.ops import unary_union
 from data_prep.cities.buildings import build
 from data_prep.cities.footprints import Footprint, footprints
 from data_prep.cities.landmarks import LANDMARKS
+from data_prep.cities.mapped import build_survey
 from data_prep.cities.mesh import Ground, Material, Mesh, rectangle
 from data_prep.cities.palettes import TYPES, Palette
-from data_prep.cities.plan import Block, Plan
+from data_prep.cities.plan import Block, Plan, Survey
 from data_prep.cities.plants import hedge, plant
 from data_prep.cities.traffic import along
 
@@ -31,7 +32,8 @@ class Site:
         self.buildings: list[tuple[Polygon, float]] = []
         self.trees: list[tuple[float, float, int]] = []
         numbers: Counter[str] = Counter()
-        self.palettes = []
+        self.palettes: list[Palette] = []
+        self.others: dict[tuple[int, str], Palette] = {}
         for d in plan.districts:
             kind = d.kind if d.kind in TYPES else "villas"
             self.palettes.append(Palette.random(rng, kind, numbers[kind]))
@@ -40,7 +42,9 @@ class Site:
 
     def develop(self) -> None:
         self._land()
-        reserved = self._landmarks()
+        if self.plan.survey is not None:
+            build_survey(self, self.plan.survey)
+        reserved = self._landmarks() if self.plan.survey is None else self._standing(self.plan.survey)
         for k, block in enumerate(self.plan.blocks):
             self._block(block, reserved.get(k, Polygon()))
         self._street_trees()
@@ -69,13 +73,16 @@ class Site:
     def _shores(self) -> None:
         near = box(-NEAR_M, -NEAR_M, self.plan.size_m + NEAR_M, self.plan.size_m + NEAR_M)
         for shore in shapely.get_parts(self.plan.water.intersection(near)):
-            self._wall(shapely.get_coordinates(shore.exterior), -2.3, 0.0, (0.56, 0.53, 0.48))
+            for ring in (shore.exterior, *shore.interiors):
+                self._wall(shapely.get_coordinates(ring), -2.3, 0.0, (0.56, 0.53, 0.48))
+        inside = self.plan.water.buffer(-1.0)
+        shapely.prepare(inside)
         for bridge in shapely.get_parts(self.plan.bridges):
-            rim = shapely.get_coordinates(bridge.intersection(self.plan.water).buffer(0).exterior)
-            inside = self.plan.water.buffer(-1.0)
-            sides = [(a, b) for a, b in pairwise(rim) if inside.contains(Point((a + b) / 2))]
-            for a, b in sides:
-                self._wall(np.array([a, b]), -1.0, 0.95, (0.70, 0.68, 0.63))
+            for deck in shapely.get_parts(bridge.intersection(self.plan.water).buffer(0)):
+                rim = shapely.get_coordinates(deck.exterior)
+                for a, b in pairwise(rim):
+                    if inside.contains(Point((a + b) / 2)):
+                        self._wall(np.array([a, b]), -1.0, 0.95, (0.70, 0.68, 0.63))
 
     def _wall(self, line: Floats, low: float, high: float, rgb: tuple[float, float, float]) -> None:
         for a, b in pairwise(line):
@@ -88,9 +95,9 @@ class Site:
                     size=(1, 1),
                 )
 
-    def _landmarks(self) -> dict[int, Polygon]:
+    def _landmarks(self) -> dict[int, shapely.Geometry]:
         """Give every landmark a block of its own, far from the others; small towns get fewer."""
-        reserved: dict[int, Polygon] = {}
+        reserved: dict[int, shapely.Geometry] = {}
         sites: list[Point] = []
         region = box(30, 30, self.plan.size_m - 30, self.plan.size_m - 30)
         room = [(b, shapely.maximum_inscribed_circle(b.lot)) for b in self.plan.blocks]
@@ -121,27 +128,45 @@ class Site:
             self.buildings.append((Point(centre).buffer(radius * 0.5), 12.0))
         return reserved
 
-    def _block(self, block: Block, reserved: Polygon) -> None:
+    def _standing(self, survey: Survey) -> dict[int, shapely.Geometry]:
+        """What is taken of each block by the houses that a map has on it."""
+        tree = shapely.STRtree([house.shape for house in survey.houses])
+        near = {k: tree.query(block.lot, predicate="intersects") for k, block in enumerate(self.plan.blocks)}
+        return {
+            k: unary_union([survey.houses[i].shape.buffer(3.0, quad_segs=1) for i in found])
+            for k, found in near.items()
+            if len(found)
+        }
+
+    def palette(self, district: int, kind: str) -> Palette:
+        """That of a district, or of its own for houses of another kind than most there."""
+        if kind == self.plan.districts[district].kind:
+            return self.palettes[district]
+        if (district, kind) not in self.others:
+            self.others[district, kind] = Palette.random(self.rng, kind, district)
+        return self.others[district, kind]
+
+    def _block(self, block: Block, reserved: shapely.Geometry) -> None:
         if block.use in TYPES:
             self._built(block, reserved)
         elif block.use == "crop":
             self.areas.append(
                 (block.lot, Ground(int(self.rng.choice([Ground.CROP, Ground.STUBBLE, Ground.MEADOW]))))
             )
-            self._scatter(block.lot.exterior.buffer(4), 1 / 260, reserved, int(self.rng.integers(0, 5)))
+            self.scatter(block.lot.exterior.buffer(4), 1 / 260, reserved, int(self.rng.integers(0, 5)))
         elif block.use == "wood":
             self.areas.append((block.lot, Ground.WOOD))
-            self._scatter(block.lot, 1 / 70, reserved, None)
+            self.scatter(block.lot, 1 / 70, reserved, None)
         elif block.use == "bank":
             self.areas.append((block.lot, Ground.MEADOW))
-            self._scatter(block.lot, 1 / 420, reserved, 2)
+            self.scatter(block.lot, 1 / 420, reserved, 2)
         elif block.use == "plaza":
             self.areas.append((block.lot, Ground.PAVING))
-            self._scatter(block.lot.buffer(-3), 1 / 160, reserved, 1)
+            self.scatter(block.lot.buffer(-3), 1 / 160, reserved, 1)
         else:
             self._park(block, reserved)
 
-    def _park(self, block: Block, reserved: Polygon) -> None:
+    def _park(self, block: Block, reserved: shapely.Geometry) -> None:
         lot, water = block.lot, self.plan.water
         self.areas.append((lot, Ground.LAWN))
         corners = shapely.get_coordinates(lot.simplify(8).exterior)[:-1]
@@ -152,13 +177,13 @@ class Site:
         )
         self.areas.append((reserved, Ground.GRAVEL))
         free = lot.buffer(-2).difference(unary_union([paths.buffer(1), water.buffer(3)]))
-        self._scatter(free, 1 / 230, reserved, None)
-        self._scatter(
+        self.scatter(free, 1 / 230, reserved, None)
+        self.scatter(
             lot.buffer(-1).difference(lot.buffer(-7)), 1 / 120, reserved, int(self.rng.integers(0, 5))
         )
 
-    def _built(self, block: Block, reserved: Polygon) -> None:
-        kind, palette = block.use, self.palettes[block.district]
+    def _built(self, block: Block, reserved: shapely.Geometry) -> None:
+        kind, palette = block.use, self.palette(block.district, block.use)
         t = TYPES[kind]
         self.areas.append((block.lot, t.ground))
         if not reserved.is_empty:
@@ -189,12 +214,12 @@ class Site:
             "slabs": 1 / 230,
             "towers": 1 / 300,
         }.get(kind, 1 / 900)
-        self._scatter(free.buffer(-1.0), rate, reserved, None)
+        self.scatter(free.buffer(-1.0), rate, reserved, None)
 
     def _pick(self, *kinds: Ground) -> Ground:
         return kinds[int(self.rng.integers(len(kinds)))]
 
-    def _sheds(self, area: shapely.Geometry, reserved: Polygon, height: float) -> list[Polygon]:
+    def _sheds(self, area: shapely.Geometry, reserved: shapely.Geometry, height: float) -> list[Polygon]:
         """Low garages and workshops in the middle of a block."""
         found: list[Polygon] = []
         if area.is_empty:
@@ -298,7 +323,9 @@ class Site:
                 size=(0.24, 1),
             )
 
-    def _scatter(self, area: shapely.Geometry, per_m2: float, keep_out: Polygon, species: int | None) -> None:
+    def scatter(
+        self, area: shapely.Geometry, per_m2: float, keep_out: shapely.Geometry, species: int | None
+    ) -> None:
         if area.is_empty or area.area < 10:
             return
         n = int(self.rng.poisson(area.area * per_m2))

@@ -1,17 +1,32 @@
 """Buildings: volumes, the rules of their façades, and what hangs on them."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from data_prep.cities.footprints import Footprint
 from data_prep.cities.mesh import Material, Mesh, rectangle
-from data_prep.cities.palettes import TYPES, Palette, Rgb, Type
+from data_prep.cities.palettes import TYPES, Palette, Rgb
 from data_prep.cities.roofs import Paint, roof
 
 SHOP, SHED = 1.0, 2.0  # ground floors of their own, in a style's column "ground"
 
 
+class Design(NamedTuple):
+    """What is decided of a building before it is built."""
+
+    floors: int
+    height_m: float  # of its walls
+    roof: str
+    paint: Paint
+
+
 def build(rng: np.random.Generator, mesh: Mesh, plot: Footprint, kind: str, palette: Palette) -> float:
     """Add one building to the mesh; returns its height in metres."""
+    return erect(rng, mesh, plot, kind, palette, design(rng, kind, palette))
+
+
+def design(rng: np.random.Generator, kind: str, palette: Palette) -> Design:
     t = TYPES[kind]
     wall = _vary(rng, palette.walls[int(rng.integers(len(palette.walls)))], 0.05)
     tiles = _vary(rng, palette.roofs[int(rng.integers(len(palette.roofs)))], 0.05)
@@ -21,16 +36,25 @@ def build(rng: np.random.Generator, mesh: Mesh, plot: Footprint, kind: str, pale
         floors = min(floors, 9)
     height = floors * t.floor_m + rng.uniform(0.2, 0.7)
     accent = _vary(rng, _ACCENTS[int(rng.integers(len(_ACCENTS)))], 0.04)
-    paint = Paint(wall, tiles, accent, float(rng.random()))
-    facade = _facade(rng, kind, palette, t)
-    style = mesh.style(**facade)
-    mesh.prism(plot.corners, 0.0, height, Material.WALL, wall, rgb2=accent, style=style, seed=paint.seed)
-    rise = roof(rng, mesh, plot, height, shape, paint)
+    return Design(floors, height, shape, Paint(wall, tiles, accent, float(rng.random())))
+
+
+def erect(
+    rng: np.random.Generator, mesh: Mesh, plot: Footprint, kind: str, palette: Palette, plan: Design
+) -> float:
+    """Add the building of a design to the mesh; returns its height in metres."""
+    height, paint = plan.height_m, plan.paint
+    rules = facade(rng, kind, palette)
+    style = mesh.style(**rules)
+    mesh.prism(
+        plot.corners, 0.0, height, Material.WALL, paint.wall, rgb2=paint.accent, style=style, seed=paint.seed
+    )
+    rise = roof(rng, mesh, plot, height, plan.roof, paint)
     if kind in ("villas", "rows") or (kind == "perimeter" and rng.random() < 0.7):
         _chimneys(rng, mesh, plot, height)
-    if facade["ground"] == SHOP:
-        _awning(rng, mesh, plot, accent)
-    _details(rng, mesh, plot, kind, floors, height, paint)
+    if rules["ground"] == SHOP:
+        _awning(rng, mesh, plot, paint.accent)
+    _details(rng, mesh, plot, kind, plan.floors, height, paint)
     return height + rise
 
 
@@ -46,7 +70,9 @@ _ACCENTS: tuple[Rgb, ...] = (
 )  # fmt: skip
 
 
-def _facade(rng: np.random.Generator, kind: str, palette: Palette, t: Type) -> dict[str, float]:
+def facade(rng: np.random.Generator, kind: str, palette: Palette) -> dict[str, float]:
+    """The style of a façade."""
+    t = TYPES[kind]
     ground = SHOP if rng.random() < t.shops else SHED if kind == "works" else 0.0
     shape = {
         "towers": (rng.uniform(0.72, 0.96), rng.uniform(0.05, 0.3), rng.uniform(0.86, 0.97)),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from data_prep.cities.look import Look
+from data_prep.cities.noise import F
 from data_prep.cities.shade import radiance
 from data_prep.cities.world import World
 
@@ -16,7 +17,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Pose:
-    """A pinhole camera in local metres; the azimuth is clockwise from grid north."""
+    """A camera in local metres; the azimuth is clockwise from grid north.
+
+    A pinhole camera, or one that sees all around: level, the azimuth in the middle column, equirectangular.
+    """
 
     x: float
     y: float
@@ -25,6 +29,7 @@ class Pose:
     pitch_deg: float = 0.0  # up is positive
     roll_deg: float = 0.0  # clockwise is positive
     fov_deg: float = 75.0  # horizontal
+    spherical: bool = False
 
     def axes(self) -> Floats:
         """Rows: right, down and forward."""
@@ -37,7 +42,6 @@ class Pose:
 
     def rays(self, width: int, height: int, jitter: Floats | None = None) -> Floats:
         """Unit directions `(height * width, 3)`, row-major from the top left; `jitter` (2, h, w) in pixels."""
-        per_px = 2 * np.tan(np.radians(self.fov_deg) / 2) / width
         right = np.broadcast_to(
             (np.arange(width, dtype=np.float32) + 0.5 - width / 2)[None, :], (height, width)
         )
@@ -46,13 +50,22 @@ class Pose:
         )
         if jitter is not None:
             right, down = right + jitter[0], down + jitter[1]
+        if self.spherical:
+            return self._around(right * F(2 * np.pi / width), down * F(-np.pi / height))
         axes = self.axes()
-        axes[:2] *= per_px
+        axes[:2] *= 2 * np.tan(np.radians(self.fov_deg) / 2) / width
         d = [
             right * a + down * b + c for a, b, c in axes.T
         ]  # plain sums: small matrix products wake every core
         scale = 1 / np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
         return np.stack([(part * scale).ravel() for part in d], -1).astype(np.float32, copy=False)
+
+    def _around(self, turn: Floats, rise: Floats) -> Floats:
+        """Unit directions at angles from the azimuth and above the horizon, in radians."""
+        azimuth, level = turn + F(np.radians(self.azimuth_deg)), np.cos(rise)
+        return np.stack(
+            [(np.sin(azimuth) * level).ravel(), (np.cos(azimuth) * level).ravel(), np.sin(rise).ravel()], -1
+        ).astype(np.float32, copy=False)
 
 
 def take(

@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 @dataclass(frozen=True)
 class GroundMap:
     kind: NDArray[np.uint8]  # (h, w) Ground values, row 0 in the north
-    piece: NDArray[np.int16]  # (h, w) nearest street piece, -1 for none
+    piece: NDArray[np.signedinteger]  # (h, w) nearest street piece, -1 for none
     openness: Floats  # (h, w) at 2 m: 1 in the open, lower beside buildings
     pieces: Floats  # (12, n): ax, ay, ux, uy, half width, walk, start, clear x 2, total, tone, length
     south_west_m: float
@@ -90,9 +90,10 @@ def _pieces(plan: Plan) -> Floats:
     return np.array(rows, np.float32).T.copy()
 
 
-def _nearest(pieces: Floats, n: int, north: float) -> NDArray[np.int16]:
+def _nearest(pieces: Floats, n: int, north: float) -> NDArray[np.signedinteger]:
     best = np.full((n, n), REACH_M, np.float32)
-    piece = np.full((n, n), -1, np.int16)
+    small = len(pieces.T) < np.iinfo(np.int16).max  # the map of a big town is the most of its memory
+    piece = np.full((n, n), -1, np.int16 if small else np.int32)
     for k, (ax, ay, ux, uy, half, _, _, _, _, _, _, long) in enumerate(pieces.T.astype(float)):
         reach = half + REACH_M
         x0, x1 = sorted((ax, ax + ux * long))

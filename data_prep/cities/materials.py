@@ -104,6 +104,8 @@ def _leaf(b: Brush) -> None:
     golden = (fract(own * 7) > 0.6).astype(np.float32)
     for channel, fall in enumerate((0.40 + 0.18 * golden, 0.22 - 0.13 * golden + 0.09 * own, F(0.015))):
         b.albedo[channel] += (fall - b.albedo[channel]) * (turning * 0.85)
+    if b.look.leafless:
+        b.albedo[:] = mix(b.albedo, _TWIGS, ~evergreen)
     clumps = noise(x + z * 0.7, y - z * 0.6, 5.0)
     speckle = hashed(np.floor(x * 4), np.floor(y * 4), (z * 4).astype(np.uint32))
     b.albedo *= (0.50 + 0.75 * clumps) * (0.8 + 0.4 * speckle)
@@ -204,15 +206,20 @@ for _kind, _rgb in {
     Ground.PAVING: (0.60, 0.58, 0.55), Ground.YARD: (0.54, 0.53, 0.51), Ground.GRAVEL: (0.68, 0.63, 0.53),
     Ground.WOOD: (0.27, 0.28, 0.16), Ground.CROP: (0.62, 0.56, 0.32), Ground.PATH: (0.70, 0.64, 0.54),
     Ground.STUBBLE: (0.52, 0.43, 0.30), Ground.MEADOW: (0.43, 0.46, 0.27),
+    Ground.SAND: (0.80, 0.73, 0.58), Ground.BALLAST: (0.44, 0.39, 0.35), Ground.ASPHALT: (0.42, 0.42, 0.43),
+    Ground.PITCH: (0.33, 0.47, 0.22), Ground.ROCK: (0.58, 0.57, 0.55), Ground.VINES: (0.42, 0.46, 0.24),
+    Ground.FOREST: (0.22, 0.28, 0.14),
 }.items():  # fmt: skip
     _GROUND[:, _kind] = np.array(_rgb) ** 2.2
 _GREEN = np.isin(
-    np.arange(len(Ground)), [Ground.FIELD, Ground.LAWN, Ground.GARDEN, Ground.WOOD, Ground.MEADOW]
+    np.arange(len(Ground)),
+    [Ground.FIELD, Ground.LAWN, Ground.GARDEN, Ground.WOOD, Ground.MEADOW, Ground.PITCH, Ground.VINES],
 )
-_ROWS = np.isin(np.arange(len(Ground)), [Ground.CROP, Ground.STUBBLE])
+_ROWS = np.isin(np.arange(len(Ground)), [Ground.CROP, Ground.STUBBLE, Ground.VINES])
 _ABROAD = np.array([Ground.FIELD, Ground.MEADOW, Ground.CROP, Ground.STUBBLE, Ground.WOOD])
 _PALE = np.array([[0.42], [0.36], [0.17]], np.float32)  # dry grass
 _LITTER = np.array([[0.30], [0.16], [0.05]], np.float32)  # fallen leaves
+_TWIGS = np.array([[0.17], [0.145], [0.12]], np.float32)
 
 
 def _ground(b: Brush) -> None:

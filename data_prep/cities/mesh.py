@@ -43,6 +43,13 @@ class Ground(IntEnum):
     PATH = 8
     STUBBLE = 9
     MEADOW = 10
+    SAND = 11
+    BALLAST = 12
+    ASPHALT = 13
+    PITCH = 14
+    ROCK = 15
+    VINES = 16
+    FOREST = 17  # denser than WOOD: what shows between its trees is more of them
 
 
 STYLE = (  # columns of a style

@@ -1,6 +1,6 @@
 """Where and how the photos of a town are taken, and which of them are held out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ APART_M = 30.0  # at least this far from every held-out photo to the nearest tra
 SPOT_M = 2.0  # held-out photos of one spot stand within this of it
 EDGE_M = 6.0
 TRIES = 80
+FOV_DEG = (60.0, 90.0)
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,19 @@ class Placement:
     moment: int
     split: str
     sequence: str | None
+    drive: int | None = None  # on which it was taken, with the photos of one camera on one day
+    elapsed_s: float = 0.0  # since the drive began
 
 
-def place(world: World, *, seed: int, split: Split) -> list[Placement]:
-    """All placements, test first, then val, then train; `place` draws from the seed alone."""
+def place(
+    world: World, *, seed: int, split: Split, fov_deg: tuple[float, float] = FOV_DEG
+) -> list[Placement]:
+    """All placements, test first, then val, then train; `place` draws from the seed alone.
+
+    `fov_deg` is the range of the horizontal fields of view.
+    """
     rng = np.random.default_rng([seed, 4])
-    finder = _Finder(world, rng)
+    finder = _Finder(world, rng, fov_deg)
     held: list[tuple[str, int, list[tuple[Pose, int]]]] = []
     spots = [("test", k) for k in range((split.test + 1) // 2)] + [
         ("val", k) for k in range((split.val + 1) // 2)
@@ -74,11 +82,23 @@ def place(world: World, *, seed: int, split: Split) -> list[Placement]:
     return placements
 
 
+def turn_around(placements: list[Placement], *, seed: int, share: float) -> list[Placement]:
+    """Some of the photos, drawn from the seed, as panoramas; all or none of a drive."""
+    found = []
+    for p in placements:
+        which = [seed, 10, p.number] if p.drive is None else [seed, 12, p.drive]
+        if np.random.default_rng(which).random() < share:
+            whole = replace(p.pose, fov_deg=360.0, pitch_deg=0.0, roll_deg=0.0, spherical=True)
+            p = replace(p, pose=whole)
+        found.append(p)
+    return found
+
+
 class _Finder:
     """Draws poses along the streets and keeps those from which a person would take a photo."""
 
-    def __init__(self, world: World, rng: np.random.Generator) -> None:
-        self.world, self.rng = world, rng
+    def __init__(self, world: World, rng: np.random.Generator, fov_deg: tuple[float, float]) -> None:
+        self.world, self.rng, self.fov_deg = world, rng, fov_deg
         self.streets: tuple[Street, ...] = world.plan.streets
         self.ends = np.cumsum([s.line.length for s in self.streets])
 
@@ -156,15 +176,16 @@ class _Finder:
         azimuth = azimuth if rng.random() < 0.75 else rng.uniform(0, 360)
         pose = Pose(
             float(spot[0]), float(spot[1]), float(rng.uniform(1.4, 2.2)), float(azimuth % 360),
-            float(rng.uniform(-4, 4)), float(rng.uniform(-2, 2)), float(rng.uniform(60, 90)),
+            float(rng.uniform(-4, 4)), float(rng.uniform(-2, 2)), float(rng.uniform(*self.fov_deg)),
         )  # fmt: skip
         moment = int(rng.integers(1, MOMENTS))
         if not (EDGE_M < spot[0] < size - EDGE_M and EDGE_M < spot[1] < size - EDGE_M):
             return None
-        return (pose, moment) if _sees(self.world, pose, moment) else None
+        return (pose, moment) if sees(self.world, pose, moment) else None
 
 
-def _sees(world: World, pose: Pose, moment: int) -> bool:
+def sees(world: World, pose: Pose, moment: int) -> bool:
+    """Whether a camera stands in the open and looks at more than a wall."""
     turns = np.radians(
         pose.azimuth_deg + np.concatenate([np.linspace(-0.45, 0.45, 7) * pose.fov_deg, np.arange(0, 360, 30)])
     )

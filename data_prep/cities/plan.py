@@ -16,6 +16,8 @@ from shapely import LineString, Point, Polygon, box
 from shapely.affinity import rotate, translate
 from shapely.ops import polygonize, unary_union
 
+from data_prep.cities.mesh import Ground
+
 MARGIN_M = 80.0
 SMALLEST_BLOCK_M2 = 3800.0
 
@@ -74,6 +76,39 @@ class Block:
 
 
 @dataclass(frozen=True)
+class House:
+    """A mapped building, or a part of one, on an outline of any shape."""
+
+    shape: Polygon
+    low_m: float  # above 0 where it stands on something else
+    top_m: float  # of the roof
+    roof: str  # "flat", "gable", "hip", "mono", "pyramid" or "dome"
+    kind: str  # a district kind: the rules of its façade
+    district: int
+
+
+@dataclass(frozen=True)
+class Grove:
+    """Land with trees on it; `species` counts in `plants.SPECIES`, None is a mixture."""
+
+    area: shapely.Geometry
+    per_m2: float
+    species: int | None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a map knows and a plan drawn from a seed does not: it is built as it is, nothing is drawn by lot."""
+
+    houses: tuple[House, ...]
+    areas: tuple[tuple[shapely.Geometry, Ground], ...]  # later ones on top
+    groves: tuple[Grove, ...]
+    trees: tuple[tuple[float, float, int], ...]  # x, y, species
+    rails: tuple[LineString, ...]
+    parking: tuple[Polygon, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     size_m: float
     streets: tuple[Street, ...]
@@ -81,6 +116,7 @@ class Plan:
     districts: tuple[District, ...]
     water: Polygon | shapely.MultiPolygon
     bridges: Polygon | shapely.MultiPolygon
+    survey: Survey | None = None
 
     @property
     def street_length_m(self) -> float:

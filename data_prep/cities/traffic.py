@@ -4,8 +4,10 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
+import shapely
 import trimesh
 from numpy.typing import NDArray
+from shapely import Polygon
 
 from data_prep.cities.mesh import Material, Mesh
 from data_prep.cities.plan import Plan, Street
@@ -70,6 +72,8 @@ def add_traffic(rng: np.random.Generator, mesh: Mesh, plan: Plan) -> None:
         _park(rng, mesh, street)
         _drive(rng, mesh, street)
         _walk(rng, mesh, street)
+    for lot in plan.survey.parking if plan.survey else ():
+        _park_in_rows(rng, mesh, lot)
 
 
 def along(street: Street, at: float) -> tuple[Floats, Floats]:
@@ -94,6 +98,22 @@ def _park(rng: np.random.Generator, mesh: Mesh, street: Street) -> None:
                 left = np.array([-u[1], u[0]])
                 place = p + left * side * (street.width_m / 2 - 1.05)
                 _place_car(rng, mesh, place, u * (1 if side < 0 else -1))
+
+
+def _park_in_rows(rng: np.random.Generator, mesh: Mesh, lot: Polygon) -> None:
+    """Cars side by side along the longer side of a lot, in rows with a lane between every other two."""
+    corners = shapely.get_coordinates(lot.minimum_rotated_rectangle)
+    short, long = sorted(corners[1:3] - corners[:2], key=lambda side: float(np.hypot(*side)))
+    deep, wide = float(np.hypot(*short)), float(np.hypot(*long))
+    if deep < 5:
+        return
+    v, u, room, busy = short / deep, long / wide, lot.buffer(-1.5), rng.uniform(0.15, 0.7)
+    shapely.prepare(room)
+    for row, into in enumerate(np.arange(3.2, deep - 2, 5.2)):
+        for at in np.arange(2.0, wide - 1, 2.7) if row % 3 < 2 else ():
+            place = corners[0] + u * at + v * into
+            if rng.random() < busy and shapely.contains_xy(room, *place):
+                _place_car(rng, mesh, place, v * rng.choice([-1, 1]))
 
 
 def _drive(rng: np.random.Generator, mesh: Mesh, street: Street) -> None:

@@ -12,7 +12,7 @@ from data_prep.cities.blocks import Site
 from data_prep.cities.ground import GroundMap, make_ground
 from data_prep.cities.mesh import Mesh, Surfaces
 from data_prep.cities.noise import F, dot, pick
-from data_prep.cities.plan import Plan, make_plan
+from data_prep.cities.plan import Plan
 from data_prep.cities.traffic import add_traffic
 
 Floats = NDArray[np.float32]
@@ -44,6 +44,7 @@ class World:
     static: EmbreeScene
     moments: tuple[EmbreeScene, ...]
     starts: tuple[int, ...]  # first triangle of the static scene and of every moment
+    top_m: float  # of the tallest thing
 
     @classmethod
     def assemble(cls, plan: Plan, ground: GroundMap, mesh: Mesh, *, seed: int) -> "World":
@@ -54,7 +55,10 @@ class World:
             starts.append(mesh.flush())
         surfaces = mesh.arrays()
         scenes = [_scene(surfaces.triangles[a:b]) for a, b in pairwise(starts)]
-        return cls(plan, ground, surfaces, _skyline(seed), scenes[0], tuple(scenes[1:]), tuple(starts[:-1]))
+        top_m = float(surfaces.triangles[..., 2].max())
+        return cls(
+            plan, ground, surfaces, _skyline(seed), scenes[0], tuple(scenes[1:]), tuple(starts[:-1]), top_m
+        )
 
     def cast(self, origins: Floats, directions: Floats, moment: int) -> Hits:
         """First hits of rays `(n, 3)`, in the town as it was at one moment."""
@@ -87,9 +91,8 @@ class World:
         return dark
 
 
-def make_world(*, seed: int, size_m: float) -> World:
-    """Plan and build the town of a seed."""
-    plan = make_plan(seed=seed, size_m=size_m)
+def make_world(plan: Plan, *, seed: int) -> World:
+    """Build the town of a plan; the seed draws whatever the plan leaves open."""
     mesh = Mesh()
     site = Site(np.random.default_rng([seed, 2]), plan, mesh)
     site.develop()

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,25 @@ from scipy.spatial import KDTree
 
 from data_prep.cities import make_city
 from data_prep.cities.camera import Pose, take
-from data_prep.cities.city import NORTH_WEST, exif, geographic
+from data_prep.cities.drives import drive
 from data_prep.cities.ground import make_ground
-from data_prep.cities.look import overhead_look
+from data_prep.cities.look import Conditions, Season, Weather, overhead_look, street_look, sun_direction
+from data_prep.cities.make import geographic
 from data_prep.cities.mesh import Material, Mesh
 from data_prep.cities.ortho import strip
 from data_prep.cities.placement import Placement, Split, place
 from data_prep.cities.plan import Plan, make_plan
+from data_prep.cities.settings import CRS, NORTH_WEST
+from data_prep.cities.square import Square
+from data_prep.cities.tags import exif
 from data_prep.cities.world import MOMENTS, World, make_world
 from zoomloc import manifest
 from zoomloc.errors import ConfigError, OutputError
 from zoomloc.photo import load
+from zoomloc.xmp import Xmp
 
 SIZE_M = 320.0
+SQUARE = Square(CRS, NORTH_WEST, SIZE_M)
 SMALL = {"seed": 5, "photos": 14, "size_m": SIZE_M, "gsd_m": 1.0, "width": 96}
 
 
@@ -42,7 +49,32 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return make_world(seed=5, size_m=SIZE_M)
+    return make_world(make_plan(seed=5, size_m=SIZE_M), seed=5)
+
+
+def test_an_old_seed_still_makes_the_same_town(world: World) -> None:
+    """Data sets name the seed they were made from: these figures are of the first version of the simulator."""
+    assert len(world.plan.streets) == 19
+    assert world.plan.street_length_m == pytest.approx(1275.3863623806308)
+    assert np.bincount(world.surfaces.material).tolist() == [1, 1, 288, 0, 72, 4391, 144, 45, 649, 951, 951]
+    assert np.bincount(world.ground.kind.ravel())[:4].tolist() == [177630, 157442, 0, 557379]
+    placed = place(world, seed=5, split=Split.of(14))
+    first = [placed[k] for k in (0, 4, 12)]
+    assert [(p.split, p.sequence, p.moment) for p in first] == [
+        ("test", "test-0000", 2), ("train", None, 3), ("train", None, 2),
+    ]  # fmt: skip
+    assert [(p.pose.x, p.pose.y, p.pose.azimuth_deg, p.pose.fov_deg) for p in first] == [
+        pytest.approx((10.542052148776076, 50.95247771667734, 192.04261955531078, 64.10498484443005)),
+        pytest.approx((158.8908948864603, 152.50366497515012, 164.26096858439868, 75.65387546066829)),
+        pytest.approx((155.6363569479088, 232.01238657134755, 168.57831823329238, 61.39538376897959)),
+    ]
+    look = street_look(np.random.default_rng([5, 6, 0]))
+    assert (look.quality, look.clouds) == (83, pytest.approx(0.7806833229403276))
+
+
+def test_a_town_of_defaults_keeps_its_record(town: Path) -> None:
+    """So that a run begun before there were maps, drives and weather can be taken up again."""
+    assert json.loads((town / "simulation.json").read_text()) == SMALL | {"height": 54, "test": 2, "val": 2}
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -209,9 +241,9 @@ def test_the_field_of_view_is_the_one_stated(box_world: World) -> None:
 def test_headings_are_from_true_north() -> None:
     """A step along the azimuth in the grid is a step along the heading on the globe."""
     shot = Placement(0, Pose(300, 300, 1.7, 25.0), 1, "train", None)
-    lat, lon, heading = geographic(shot, SIZE_M)
+    lat, lon, heading = geographic(SQUARE, shot)
     ahead = Pose(300 + 50 * math.sin(math.radians(25)), 300 + 50 * math.cos(math.radians(25)), 1.7, 0)
-    lat2, lon2, _ = geographic(Placement(0, ahead, 1, "train", None), SIZE_M)
+    lat2, lon2, _ = geographic(SQUARE, Placement(0, ahead, 1, "train", None))
     bearing = pyproj.Geod(ellps="WGS84").inv(lon, lat, lon2, lat2)[0] % 360
     assert heading == pytest.approx(bearing, abs=0.01)
     assert abs(heading - 25) > 0.2  # the correction is not nothing here
@@ -266,3 +298,110 @@ def test_the_command_fails_in_one_line(tmp_path: Path, command: list[str]) -> No
     assert done.returncode == 2
     assert "too small" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+ALL = {"seed": 5, "photos": 12, "size_m": SIZE_M, "gsd_m": 2.0, "width": 64}
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of four drives in a winter's fog, about half of the drives with a 360 degree camera."""
+    out = tmp_path_factory.mktemp("driven")
+    make_city(
+        out, **ALL, test=2, val=2, drives=4, panoramas=0.5, season=Season.winter, weather=Weather.fog,
+        hours=(10, 12), fov_deg=(50, 55), workers=1,
+    )  # fmt: skip
+    return out
+
+
+def test_drives_are_of_one_split_one_camera_and_one_day(driven: Path) -> None:
+    rows = manifest.read(driven / "manifest.parquet")
+    assert rows["sequence"].nunique() == 4
+    assert rows["split"].value_counts().to_dict() == {"train": 8, "val": 2, "test": 2}
+    for _, shots in rows.groupby("sequence"):
+        assert len(shots) >= 2
+        for column in ("split", "projection", "fov"):
+            assert shots[column].nunique() == 1
+        assert shots["captured_at"].is_monotonic_increasing and shots["captured_at"].nunique() == len(shots)
+        assert (shots["captured_at"].max() - shots["captured_at"].min()).total_seconds() < 600
+
+
+def test_photos_of_drives_lie_apart_from_held_out_ones(world: World) -> None:
+    placed = drive(world, seed=5, split=Split.of(40, test=4, val=2), drives=6)
+    assert [p.number for p in placed] == list(range(40))
+    at = {s: [(p.pose.x, p.pose.y) for p in placed if p.split == s] for s in ("train", "val", "test")}
+    assert [len(at[s]) for s in ("train", "val", "test")] == [34, 2, 4]
+    assert KDTree(at["val"] + at["test"]).query(at["train"])[0].min() >= 30.0
+    for one, other in pairwise(placed):
+        if one.drive == other.drive:
+            step_m = math.hypot(one.pose.x - other.pose.x, one.pose.y - other.pose.y)
+            assert other.elapsed_s > one.elapsed_s and step_m <= (other.elapsed_s - one.elapsed_s) * 12 + 8
+
+
+def test_too_many_drives_are_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="drives"):
+        drive(world, seed=5, split=Split.of(20, test=2, val=2), drives=18)
+    with pytest.raises(ConfigError, match="drives"):
+        drive(world, seed=5, split=Split.of(20, test=2, val=2), drives=2)
+
+
+def test_panoramas_tell_what_they_are(driven: Path) -> None:
+    rows = manifest.read(driven / "manifest.parquet")
+    whole = rows[rows["projection"] == "spherical"]
+    assert 0 < len(whole) < len(rows)
+    assert (whole["fov"] == 360).all() and rows[rows["projection"] == "perspective"]["fov"].between(
+        50, 55
+    ).all()
+    for row in whole.itertuples():
+        with Image.open(driven / row.photo) as picture:
+            assert picture.size == (128, 64)
+            xmp = Xmp(picture.info["xmp"])
+        assert xmp.panorama() == "equirectangular" and xmp.panorama_fov_deg() == 360
+        assert xmp.panorama_heading_deg() == pytest.approx(row.heading, abs=1e-3)
+        assert load(driven / row.photo).heading_deg == pytest.approx(row.heading, abs=1e-3)
+
+
+def test_a_panorama_shows_the_box_where_it_stands(box_world: World) -> None:
+    """40 m east of the camera: a quarter of the width right of north, and level with the middle row."""
+    look = overhead_look(np.random.default_rng(0))
+    for azimuth, column in ((0.0, 0.75), (90.0, 0.5), (200.0, 0.5 - 110 / 360)):
+        pose = Pose(100, 200, 3.0, azimuth, fov_deg=360, spherical=True)
+        shot = take(box_world, pose, look, width=256, height=128, moment=1, rng=np.random.default_rng(0))
+        pixels = np.asarray(shot, int)
+        rows, columns = np.nonzero(pixels[..., 0] - pixels[..., 1:].max(-1) > 40)
+        assert np.median(columns) == pytest.approx(column * 256, abs=1.5)
+        assert np.median(rows) == pytest.approx(64, abs=1.5)
+
+
+def test_season_weather_and_hours_are_those_asked_for() -> None:
+    for season, months in ((Season.summer, range(6, 10)), (Season.winter, (11, 12, 1, 2, 3))):
+        of = Conditions(season=season, weather=Weather.clear, hours=(11, 13))
+        for k in range(20):
+            look = street_look(np.random.default_rng(k), of)
+            assert look.captured_at.month in months and 11 <= look.captured_at.hour <= 13
+            assert look.clouds <= 0.15 and look.sun.max() > 0
+            assert look.leafless == (season is Season.winter)
+    grey = [street_look(np.random.default_rng(k), Conditions(weather=Weather.overcast)) for k in range(20)]
+    assert all(look.sun.max() == 0 and look.haze_per_m < 1 / 800 for look in grey)
+    fog = street_look(np.random.default_rng(1), Conditions(weather=Weather.fog))
+    assert fog.haze_per_m > 1 / 250
+
+
+def test_the_sun_stands_where_the_place_is() -> None:
+    """High in the north at noon of a southern summer, and at the place's own hour."""
+    assert sun_direction(355, 12, -33.9)[1] > 0 and sun_direction(355, 12, -33.9)[2] > 0.95
+    of = Conditions(season=Season.summer, latitude_deg=-33.9, hours=(12, 12), noon_utc_h=2.0)
+    look = street_look(np.random.default_rng(0), of)
+    assert look.captured_at.month in (12, 1, 2, 3) and look.captured_at.hour == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"panoramas": 1.5}, "share"), ({"hours": (2, 4)}, "no night"), ({"fov_deg": (5, 90)}, "lens")],
+)
+def test_impossible_photos_are_refused_in_one_line(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as error:
+        make_city(tmp_path / "town", **(SMALL | change))
+    assert "\n" not in str(error.value)
