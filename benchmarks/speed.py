@@ -15,11 +15,14 @@ from statistics import median
 
 import torch
 
-from data_prep.cities import make_city
-from zoomloc import demo
-from zoomloc.localizer import Localizer, Search
-from zoomloc.photo import load
-from zoomloc.region import Region
+sys.path = [
+    folder for folder in sys.path if Path(folder) != Path(__file__).parent
+]  # tiles.py there is no package
+from data_prep.cities import make_city  # noqa: E402
+from zoomloc import demo  # noqa: E402
+from zoomloc.localizer import Localizer, Search  # noqa: E402
+from zoomloc.photo import load  # noqa: E402
+from zoomloc.region import Region  # noqa: E402
 
 SEARCHES: tuple[Search, ...] = ("greedy", "beam", "posterior")
 PHOTOS = 800

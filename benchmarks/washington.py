@@ -8,6 +8,7 @@ is 156 m here.
 """
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +18,13 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from zoomloc import demo, manifest
-from zoomloc.evaluate import Report, evaluate, table
-from zoomloc.localizer import Localizer
-from zoomloc.region import Region
+sys.path = [
+    folder for folder in sys.path if Path(folder) != Path(__file__).parent
+]  # tiles.py there is no package
+from zoomloc import demo, manifest  # noqa: E402
+from zoomloc.evaluate import Report, evaluate, table  # noqa: E402
+from zoomloc.localizer import Localizer  # noqa: E402
+from zoomloc.region import Region  # noqa: E402
 
 
 def make_dataset(dc: Path, folder: Path, *, depth: int) -> None:
