@@ -81,13 +81,15 @@ def _check_position(ours: gpd.GeoDataFrame, theirs: gpd.GeoDataFrame) -> Finding
 
 
 def datum_of(shift: NDArray[np.float64], lat: float, lon: float) -> str:
-    """The old datum in use at a place whose coordinates, taken for WGS 84, lie off by a shift (east, north) in metres.
+    """The old national datum of a place whose coordinates, taken for WGS 84, lie off by a shift (east, north) in metres.
 
     "" where there is none. Of several that explain it equally well the one that EPSG numbered first.
     """
     here = AreaOfInterest(lon, lat, lon, lat)
     found: list[tuple[int, int, str]] = []
     for info in query_crs_info("EPSG", PJType.GEOGRAPHIC_2D_CRS, here, contains=True):
+        if info.area_of_use is None or info.area_of_use.name == "World.":
+            continue
         crs = CRS.from_epsg(info.code)
         if crs.ellipsoid is None or crs.ellipsoid.name in MODERN:
             continue
