@@ -81,7 +81,7 @@ def _check_position(ours: gpd.GeoDataFrame, theirs: gpd.GeoDataFrame) -> Finding
 
 
 def datum_of(shift: NDArray[np.float64], lat: float, lon: float) -> str:
-    """The old national datum of a place whose coordinates, taken for WGS 84, lie off by a shift (east, north) in metres.
+    """The old national datum of a place whose coordinates, taken for WGS 84, lie off by a shift (east, north), metres.
 
     "" where there is none. Of several that explain it equally well the one that EPSG numbered first.
     """
