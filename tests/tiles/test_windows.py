@@ -168,7 +168,9 @@ def test_what_a_turned_window_sees_beyond_the_raster_is_mask(write_raster):
         x, y = middles(bounds, (60, 60), 45)
         edge = np.maximum(np.abs(x - 20), np.abs(y - 20))
         assert view.mask[edge < 19.4].all() and not view.mask[edge > 20.6].any()
-        assert np.abs(view.pixels[view.mask].astype(int) - 77).max() <= 1 and not view.pixels[~view.mask].any()
+        assert (
+            np.abs(view.pixels[view.mask].astype(int) - 77).max() <= 1 and not view.pixels[~view.mask].any()
+        )
 
 
 @pytest.fixture
