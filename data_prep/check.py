@@ -26,7 +26,7 @@ from zoomloc.files import atomic
 from zoomloc.region import Region
 
 CHECKS = (
-    "disjoint", "copies", "readable", "region", "imagery", "swapped", "heading", "time", "shift", "clock", "compass",
+    "disjoint", "region", "swapped", "imagery", "heading", "readable", "copies", "time", "shift", "clock", "compass",
 )  # fmt: skip
 COPY_BITS = 48  # of 256; different photos differ in 76 or more, one cut by 3 % at every edge in about 48
 EXIT_PROBLEMS = 1
@@ -39,11 +39,11 @@ def findings(folder: Path, *, min_m: float, reference: Path | None) -> Iterator[
     """
     frame = manifest.read(folder / "manifest.parquet")
     yield check_disjoint(frame, min_m)
-    looks = look_at(folder, list(frame["photo"]))
-    yield check_copies(frame, looks)
-    yield check_readable(frame, looks)
     yield from _check_places(frame, folder)
     yield check_headings(frame)
+    looks = look_at(folder, list(frame["photo"]))
+    yield check_readable(frame, looks)
+    yield check_copies(frame, looks)
     yield check_times(frame, looks)
     if reference:
         yield from check_shifts(frame, manifest.read(reference))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import Geod, Transformer
+from pyproj import Transformer
 
+from data_prep.positions import ELLIPSOID
 from tiles import Bounds, TilesError, View
 from zoomloc.errors import RegionError
 from zoomloc.files import atomic
@@ -54,10 +55,7 @@ def ground(frame: gpd.GeoDataFrame, folder: Path, px: int = PX) -> Ground:
     is no reason to fail. Raises RegionError for a region file that is broken.
     """
     if not (folder / "region.json").exists():
-        crs = _plain_crs(frame)
-        return Ground(
-            crs, _around(project(frame, crs), smallest=0.01 if crs == WGS84 else SMALLEST_M), None, "", None
-        )
+        return _plain_ground(frame)
     region = Region.load(folder / "region.json")
     square = region.grid.bounds(region.grid.root)
     points = project(frame, region.crs)
@@ -70,9 +68,8 @@ def ground(frame: gpd.GeoDataFrame, folder: Path, px: int = PX) -> Ground:
     scale = px / max(bounds.width, bounds.height)
     try:
         pyramid = region.open()
-        view = pyramid.source.read(
-            bounds, region.crs, (max(1, round(bounds.height * scale)), max(1, round(bounds.width * scale)))
-        )
+        shape = max(1, round(bounds.height * scale)), max(1, round(bounds.width * scale))
+        view = pyramid.source.read(bounds, region.crs, shape)
         attribution = pyramid.source.attribution
         pyramid.close()
     except (RegionError, TilesError) as error:
@@ -97,9 +94,7 @@ def looking(frame: gpd.GeoDataFrame, crs: str) -> NDArray[np.float64]:
     if crs == WGS84:
         return np.column_stack([np.sin(np.radians(headings)), np.cos(np.radians(headings))])
     known = np.isfinite(headings)
-    ahead_lons, ahead_lats, _ = Geod(ellps="WGS84").fwd(
-        lons[known], lats[known], headings[known], np.ones(known.sum())
-    )
+    ahead_lons, ahead_lats, _ = ELLIPSOID.fwd(lons[known], lats[known], headings[known], np.ones(known.sum()))
     transform = Transformer.from_crs(WGS84, crs, always_xy=True).transform
     steps = np.full((len(frame), 2), np.nan)
     steps[known] = np.column_stack(transform(ahead_lons, ahead_lats)) - np.column_stack(
@@ -198,12 +193,13 @@ def _draw_photos(axes: "Axes", frame: gpd.GeoDataFrame, ground: Ground, size: fl
             )  # fmt: skip
 
 
-def _plain_crs(frame: gpd.GeoDataFrame) -> str:
-    """Metres around the middle of the photos, or degrees where they are too far apart for that."""
+def _plain_ground(frame: gpd.GeoDataFrame) -> Ground:
+    """In metres around the middle of the photos, or in degrees where they are too far apart for that."""
     west, south, east, north = frame.total_bounds
     if max(east - west, north - south) > WIDE_DEG:
-        return WGS84
-    return f"+proj=aeqd +lat_0={(south + north) / 2:.6f} +lon_0={(west + east) / 2:.6f} +datum=WGS84"
+        return Ground(WGS84, _around(project(frame, WGS84), smallest=WIDE_DEG), None, "", None)
+    crs = f"+proj=aeqd +lat_0={(south + north) / 2:.6f} +lon_0={(west + east) / 2:.6f} +datum=WGS84"
+    return Ground(crs, _around(project(frame, crs), smallest=SMALLEST_M), None, "", None)
 
 
 def _around(points: NDArray[np.float64], *, smallest: float) -> Bounds:

@@ -67,7 +67,8 @@ def test_a_map_without_region_is_plain_and_in_metres_or_degrees(drives):
     step_m = np.linalg.norm(points[1] - points[0])
     assert step_m == pytest.approx(20, abs=0.05)
     frame.loc[0, "geometry"] = frame.geometry[0].__class__(120, -30)
-    assert maps.ground(frame, folder).in_degrees
+    wide = maps.ground(frame, folder)
+    assert wide.in_degrees and 111 < wide.bounds.width < 130
     maps.draw(frame, maps.ground(frame, folder), folder / "wide.png", title="wide")
     assert pixels_of(folder / "wide.png", TEST_COLOUR) > 2
 
