@@ -43,15 +43,16 @@ class Footprint:
 class Mapping:
     """A window on a raster of some CRS.
 
-    raster: from (column, row) to (x, y) of `crs`; the identity for the plane itself. points: (2, n) columns and
-    rows of points all over the window, edges included; not finite where the CRS is not defined. pixel: (2, 2), the
-    step in columns and in rows, across and down, of the pixel in the window's middle. coefficients: (2, n, n) of
-    columns and of rows, of the powers n-1..0 down, then across, each from -1 to 1; None where no polynomial fits.
+    raster: (3, 3), from (column, row, 1) to (x, y, 1) of `crs`; the identity for the plane itself. points: (2, n)
+    columns and rows of points all over the window, edges included; not finite where the CRS is not defined. pixel:
+    (2, 2), the step in columns and in rows, across and down, of the pixel in the window's middle. coefficients:
+    (2, n, n) of columns and of rows, of the powers n-1..0 down, then across, each from -1 to 1; None where no
+    polynomial fits.
     """
 
     window: Window
     crs: str
-    raster: Affine
+    raster: NDArray[np.float64]
     points: NDArray[np.float64]
     pixel: NDArray[np.float64]
     coefficients: NDArray[np.float64] | None
@@ -67,7 +68,8 @@ class Mapping:
             coefficients[:, -1, -1] += move
         with np.errstate(invalid="ignore"):
             points = turn @ self.points + move[:, None]
-        return Mapping(self.window, self.crs, self.raster * raster, points, turn @ self.pixel, coefficients)
+        whole = self.raster @ np.array(tuple(raster)).reshape(3, 3)
+        return Mapping(self.window, self.crs, whole, points, turn @ self.pixel, coefficients)
 
     @cached_property
     def footprint(self) -> Footprint | None:
@@ -98,11 +100,10 @@ class Mapping:
         )
 
     def _exact_positions(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> Positions:
-        inverse = ~self.raster
-        x, y = _transformed(self.window, self.crs, across, down)
+        inverse = np.linalg.inv(self.raster)
         with np.errstate(invalid="ignore"):
-            found = np.array([inverse.a * x + inverse.b * y, inverse.d * x + inverse.e * y])
-            found += np.array([[inverse.c - 0.5], [inverse.f - 0.5]])
+            found = inverse[:2, :2] @ _transformed(self.window, self.crs, across, down)
+            found += inverse[:2, 2:] - 0.5
         found = np.where(np.isfinite(found).all(axis=0), found, NOWHERE).clip(NOWHERE, -NOWHERE)
         cols, rows = found.reshape(2, len(down), len(across)).astype(np.float32)
         return cols, rows
@@ -126,10 +127,10 @@ def mapping(window: Window, crs: str) -> Mapping:
         error = np.abs(guessed - _transformed(window, crs, (CHECKS + 1) / 2, (CHECKS + 1) / 2)).max()
         fits = bool(error < TOLERANCE_PX * np.hypot(*pixel).min())
     if fits:
-        return Mapping(window, crs, Affine.identity(), nodes, pixel, _trimmed(coefficients, pixel))
+        return Mapping(window, crs, np.eye(3), nodes, pixel, _trimmed(coefficients, pixel))
     down, across = (np.linspace(0, 1, min(side, OUTLINE) + 1) for side in window.shape)
     points = _transformed(window, crs, across, down)
-    return Mapping(window, crs, Affine.identity(), points, pixel, None)
+    return Mapping(window, crs, np.eye(3), points, pixel, None)
 
 
 def _trimmed(coefficients: NDArray[np.float64], pixel: NDArray[np.float64]) -> NDArray[np.float64]:

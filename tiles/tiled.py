@@ -115,7 +115,7 @@ class _Layer:
         self.crs, self.bounds = source.crs, level.bounds
 
     def shrinks(self, place: Footprint) -> float:
-        """Pixels of this level per pixel of a window whose `mapping` is there."""
+        """Pixels of this level per pixel of a window; place: in the plane of the CRS."""
         return place.scale * self.level.px / self.level.side
 
     def render(self, window: Window) -> View:
@@ -124,46 +124,36 @@ class _Layer:
         return render(canvas, window) if canvas else empty_view(window.shape)
 
     def _canvas(self, place: Footprint) -> Canvas | None:
-        """The pixels around a window whose `mapping` is there; None where there are none."""
+        """The pixels around a place in the plane of the CRS; None where there are none. Until this thread's next call."""
         level = self.level
         # Tiles that are much too fine are shrunk by a power of two as they are read.
         px = max(1, level.px >> int(log2(max(1.0, self.shrinks(place)))))
         unit, (west, north) = level.side / px, level.north_west
         across = _span((place.left - west) / unit, (place.right - west) / unit, level.cols, px)
         down = _span((north - place.bottom) / unit, (north - place.top) / unit, level.rows, px)
-        if not (across and down):
+        tiles = self.source.block(level, _tiles(across, px), _tiles(down, px), px) if across and down else {}
+        if all(tile is None for tile in tiles.values()):
             return None
-        pixels, alpha = self._pixels(across, down, px)
-        corner = Affine(unit, 0, west + across.start * unit, 0, -unit, north - down.start * unit)
-        return Canvas(pixels, alpha, corner, self.crs)
-
-    def _pixels(
-        self, across: range, down: range, px: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Columns and rows of pixels, counted in tiles of px x px: (h, w, 4), and alpha where not all is opaque.
-
-        Until this thread's next call.
-        """
-        cols, rows = _tiles(across, px), _tiles(down, px)
-        tiles = self.source.block(self.level, cols, rows, px)
         opaque = all(tile is not None and tile.shape[2] == 3 for tile in tiles.values())
         rgba = scratch("canvas", (len(down), len(across), 4), np.uint8)
         if not opaque:
             rgba[:] = 0
         for (col, row), tile in tiles.items():
-            if tile is None:
-                continue
-            left, top = max(across.start, col * px), max(down.start, row * px)
-            right, bottom = min(across.stop, (col + 1) * px), min(down.stop, (row + 1) * px)
-            shown = tile[top - row * px : bottom - row * px, left - col * px : right - col * px]
-            place = rgba[top - down.start : bottom - down.start, left - across.start : right - across.start]
-            if tile.shape[2] == 3:
-                cv2.cvtColor(
-                    shown, cv2.COLOR_RGB2RGBA, dst=place
-                )  # copies, several times as fast as NumPy does
-            else:
-                place[:] = shown
-        return rgba, None if opaque else rgba[..., 3]
+            if tile is not None:
+                _put(tile, col * px - across.start, row * px - down.start, rgba)
+        corner = Affine(unit, 0, west + across.start * unit, 0, -unit, north - down.start * unit)
+        return Canvas(rgba, None if opaque else rgba[..., 3], corner, self.crs)
+
+
+def _put(tile: NDArray[np.uint8], left: int, top: int, rgba: NDArray[np.uint8]) -> None:
+    """Copy what of a tile lies on a canvas, from a place that may be beyond its edges."""
+    shown = tile[max(0, -top) : rgba.shape[0] - top, max(0, -left) : rgba.shape[1] - left]
+    top, left = max(0, top), max(0, left)
+    place = rgba[top : top + shown.shape[0], left : left + shown.shape[1]]
+    if tile.shape[2] == 3:
+        cv2.cvtColor(shown, cv2.COLOR_RGB2RGBA, dst=place)  # several times as fast as NumPy copies them
+    else:
+        place[:] = shown
 
 
 def _span(start: float, stop: float, tiles: range, px: int) -> range:
