@@ -157,8 +157,10 @@ def main(
     Console().print(table(found, accepted))
     if out:
         _write(found, out)
-    problems = [each.check for each in found if each.photos and each.check not in accepted]
-    typer.echo(f"problems: {', '.join(problems)}" if problems else "no problems found")
+    wrong = [each.check for each in found if each.photos]
+    problems = [name for name in wrong if name not in accepted]
+    but = " but those accepted" if wrong else ""
+    typer.echo(f"problems: {', '.join(problems)}" if problems else f"no problems found{but}")
     if problems:
         raise typer.Exit(EXIT_PROBLEMS)
 

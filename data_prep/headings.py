@@ -24,6 +24,7 @@ CLEAR = 0.8  # mean resultant length from which headings count as following the 
 CLEARER = 0.3  # by how much another reading must follow it better than the one the schema asks for
 OFF_DEG = 45.0
 POINTS = {0: "north", 90: "east", 180: "south", 270: "west"}
+MOST_OF_A_TURN = 5.0  # radians; headings on one street to the north may all be few degrees
 ALL_THE_SAME = 0.9  # of the photos with one and the same heading: no compass does that
 
 
@@ -54,7 +55,8 @@ def find_steps(frame: gpd.GeoDataFrame) -> Steps:
     azimuth, _, moved_m = ELLIPSOID.inv(lon[here], lat[here], lon[there], lat[there])
     sequence, heading = frame["sequence"].to_numpy(), frame["heading"].to_numpy(np.float64)
     usable = (
-        (sequence[here] == sequence[there])  # not where it is null
+        frame["sequence"].notna().to_numpy()[here]
+        & (sequence[here] == sequence[there])
         & np.isfinite(heading[here])
         & (moved_m >= MOVED_M[0])
         & (moved_m <= MOVED_M[1])
@@ -79,7 +81,7 @@ def _check_values(frame: gpd.GeoDataFrame, known: NDArray[np.bool_]) -> Finding 
         )
         return Finding("heading", text, list(frame["photo"][frame["heading"] == values[counts.argmax()]]),
                        "set unknown headings to null")  # fmt: skip
-    if headings.max() <= 2 * np.pi + 1e-3:
+    if headings.max() <= 2 * np.pi + 1e-3 and np.ptp(headings) > MOST_OF_A_TURN:
         return Finding("heading", f"none is over {headings.max():.2f}: these are radians", names,
                        "turn them into degrees")  # fmt: skip
     return None

@@ -53,12 +53,19 @@ def test_on_one_straight_street_mirrored_headings_are_not_suspected(drives):
     assert not check_headings(frame).photos
 
 
+def test_small_headings_on_a_street_to_the_north_are_no_radians(drives):
+    frame = drives.frame(drives=1, photos=40)
+    frame["heading"] = np.linspace(2, 6, 40)
+    assert not check_headings(frame).photos
+
+
 def test_steps_follow_time_and_never_join_sequences(drives):
     frame = drives.frame().sample(frac=1, random_state=1)
     frame.loc[frame["sequence"] == "drive-3", "sequence"] = None
     steps = find_steps(frame)
     assert len(steps.rows) == 5 * 11
     assert np.abs(steps.heading - steps.travel % 360).max() < 0.5
+    assert len(find_steps(drives.frame().assign(sequence=None)).rows) == 0
     untimed = drives.frame().assign(captured_at=None)
     assert len(find_steps(untimed).rows) == 6 * 11, "the manifest's order, where times are not known"
 
