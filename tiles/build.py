@@ -154,7 +154,7 @@ def _averaged(finer: Sequence[bytes | None], n: int, px: int) -> bytes | None:
     colours, opaque = np.zeros((n, px, n, px, 3), np.uint8), np.zeros((n, px, n, px), np.bool_)
     for i, tile in enumerate(finer):
         if tile:
-            pixels = decode(tile, px, padded=False, name="a tile of this build")
+            pixels = decode(tile, px, padded=False, name=lambda: "a tile of this build")
             here = i // n, slice(None), i % n
             opaque[here] = pixels[..., 3] >= 128 if pixels.shape[2] == 4 else True
             colours[here] = pixels[..., :3]

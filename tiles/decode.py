@@ -1,6 +1,7 @@
 """Encoded tiles to pixels."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
@@ -14,19 +15,19 @@ FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow reads many more, some of them by run
 FRAY = 16  # how far JPEG drives pure white or black padding off its value, near the imagery
 
 
-def decode(data: bytes, px: int, *, padded: bool, name: str) -> NDArray[np.uint8]:
+def decode(data: bytes, px: int, *, padded: bool, name: Callable[[], str]) -> NDArray[np.uint8]:
     """A JPEG, PNG or WebP as px x px pixels, areas averaged: (px, px, 3), or (px, px, 4) where not all is opaque.
 
     What is transparent is black.
 
     padded: pure white or pure black along a whole edge is no imagery, as far as it reaches from there.
-    name: for messages. Raises TilesError for data that is no picture, is damaged or is larger than any tile.
+    name: asked for where a message needs it. Raises TilesError for data that is no picture, is damaged or is larger than any tile.
     """
     try:
         pixels = _jpeg(data) if data[:2] == b"\xff\xd8" else _other(data)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or "no picture"
-        raise TilesError(f"{name}: not a readable tile ({reason}); fetch it again or delete it") from None
+        raise TilesError(f"{name()}: not a readable tile ({reason}); fetch it again or delete it") from None
     if padded:
         pixels = _without_padding(pixels)
     return pixels if pixels.shape[:2] == (px, px) else _resize(pixels, px)
@@ -74,9 +75,10 @@ def _without_padding(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _padding(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """(h, w): what was never imagery. JPEG has no transparency, so tiles are filled up in white or black."""
     padding = np.zeros(rgb.shape[:2], bool)
+    corners = {rgb[i, j].tobytes() for i in (0, -1) for j in (0, -1)}
     for pure in (255, 0):
-        if not (rgb[[0, 0, -1, -1], [0, -1, 0, -1]] == pure).all(axis=-1).any():
-            continue  # no corner, so no whole edge: most tiles end here
+        if bytes([pure] * 3) not in corners:
+            continue  # so no whole edge: most tiles end here
         near = (np.abs(rgb.astype(np.int16) - pure) <= FRAY).all(axis=-1)
         for turns in range(4):
             if (np.rot90(rgb, turns)[0] == pure).all():

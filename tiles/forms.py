@@ -212,7 +212,8 @@ def _write_geotiff(crs: str, level: Level, side_px: int, attribution: str, path:
         for key in made.places():
             _, col, row = key
             width, height = min(px, side_px - col * px), min(px, side_px - row * px)
-            pixels = decode(made.get(key), px, padded=False, name=f"{path}, block {key}")[:height, :width]
+            name = partial("{}, block {}".format, path, key)
+            pixels = decode(made.get(key), px, padded=False, name=name)[:height, :width]
             window = PixelWindow(col * px, row * px, width, height)
             dataset.write(pixels[..., :3].transpose(2, 0, 1), window=window)
             if not opaque:

@@ -104,7 +104,8 @@ class TiledSource(Source):
         data = self.store.get(level, col, row)
         if data is None:
             return None
-        return decode(data, px, padded=self.store.padded, name=self.store.describe(level, col, row))
+        name = partial(self.store.describe, level, col, row)
+        return decode(data, px, padded=self.store.padded, name=name)
 
 
 class _Layer:
@@ -124,7 +125,7 @@ class _Layer:
         return render(canvas, window) if canvas else empty_view(window.shape)
 
     def _canvas(self, place: Footprint) -> Canvas | None:
-        """The pixels around a place in the plane of the CRS; None where there are none. Until this thread's next call."""
+        """The pixels around a place in the plane of the CRS, if any, until this thread's next call."""
         level = self.level
         # Tiles that are much too fine are shrunk by a power of two as they are read.
         px = max(1, level.px >> int(log2(max(1.0, self.shrinks(place)))))
