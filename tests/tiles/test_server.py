@@ -719,7 +719,7 @@ def test_serve_listens_on_loopback_only_until_interrupted(raster):
             socket.create_connection(("127.0.0.2", urlsplit(url).port), timeout=1)
     finally:
         process.send_signal(signal.SIGINT)
-    assert process.wait(30) == -signal.SIGINT
+    assert process.wait(30) in (0, -signal.SIGINT)  # 0 where whoever started this ignores the signal
 
 
 def test_a_port_or_host_that_cannot_be_had_is_one_line(raster):
