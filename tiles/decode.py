@@ -18,10 +18,9 @@ FRAY = 16  # how far JPEG drives pure white or black padding off its value, near
 def decode(data: bytes, px: int, *, padded: bool, name: Callable[[], str]) -> NDArray[np.uint8]:
     """A JPEG, PNG or WebP as px x px pixels, areas averaged: (px, px, 3), or (px, px, 4) where not all is opaque.
 
-    What is transparent is black.
-
-    padded: pure white or pure black along a whole edge is no imagery, as far as it reaches from there.
-    name: asked for where a message needs it. Raises TilesError for data that is no picture, is damaged or is larger than any tile.
+    What is transparent is black. padded: pure white or pure black along a whole edge is no imagery, as far as it
+    reaches from there. name: asked for where a message needs it. Raises TilesError for data that is no picture, is
+    damaged or is larger than any tile.
     """
     try:
         pixels = _jpeg(data) if data[:2] == b"\xff\xd8" else _other(data)
