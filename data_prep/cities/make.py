@@ -75,9 +75,10 @@ def make_city(
     check(settings)
     if osm is not None:
         settings = _on_map(settings, osm, square)
+    plan = _plan(settings, osm)
     _claim(out, settings)
     with Console(stderr=True).status("building the town"):
-        world = make_world(_plan(settings, osm), seed=seed)
+        world = make_world(plan, seed=seed)
         placements = _placements(world, settings, split)
     job = _Job(out, world, placements, settings)
     jobs = workers or len(os.sched_getaffinity(0))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cached_property
 
 from data_prep.cities.look import MIXED, Conditions, Season, Weather
 from data_prep.cities.placement import FOV_DEG
@@ -37,11 +38,11 @@ class Settings:
     hours: tuple[float, float] = MIXED.hours
     fov_deg: tuple[float, float] = FOV_DEG
 
-    @property
+    @cached_property
     def square(self) -> Square:
         return Square(self.crs, self.north_west, self.size_m)
 
-    @property
+    @cached_property
     def conditions(self) -> Conditions:
         """Of a real place with the sun as it stands there; a town made up has that of its own latitude."""
         drawn = Conditions(self.season, self.weather, self.hours)
@@ -76,9 +77,9 @@ def check(s: Settings) -> None:
         raise ConfigError(f"--panoramas {s.panoramas:g}: not a share of the photos; choose one from 0 to 1")
     if not 5 <= s.hours[0] <= s.hours[1] <= 20:
         raise ConfigError(
-            f"hours {s.hours[0]:g} to {s.hours[1]:g}: there is no night here; choose some in 5-20"
+            f"--time {s.hours[0]:g},{s.hours[1]:g}: there is no night here; choose hours in 5-20"
         )
     if not 20 <= s.fov_deg[0] <= s.fov_deg[1] <= 120:
         raise ConfigError(
-            f"fields of view of {s.fov_deg[0]:g} to {s.fov_deg[1]:g} degrees: no lens has them; choose some in 20-120"
+            f"--fov {s.fov_deg[0]:g},{s.fov_deg[1]:g}: no such lens here; choose degrees in 20-120"
         )

@@ -397,7 +397,7 @@ def test_the_sun_stands_where_the_place_is() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"panoramas": 1.5}, "share"), ({"hours": (2, 4)}, "no night"), ({"fov_deg": (5, 90)}, "lens")],
+    [({"panoramas": 1.5}, "share"), ({"hours": (2, 4)}, "no night"), ({"fov_deg": (5, 90)}, "no such lens")],
 )
 def test_impossible_photos_are_refused_in_one_line(
     tmp_path: Path, change: dict[str, object], words: str

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import LineString, Point, Polygon, box
 
-from data_prep.cities import make_city
+from data_prep.cities.city import main
 from data_prep.cities.mesh import Ground, Mesh
 from data_prep.cities.osm import Feature, centre, read, survey
 from data_prep.cities.osm.read import metres, number
@@ -23,7 +23,7 @@ from data_prep.cities.roofs import Paint
 from data_prep.cities.square import Square, around, covering, numbers
 from data_prep.cities.world import make_world
 from zoomloc import manifest
-from zoomloc.errors import ConfigError, SourceError
+from zoomloc.errors import ConfigError, SourceError, ZoomlocError
 from zoomloc.region import Region
 
 SIZE_M = 320.0
@@ -159,7 +159,7 @@ def test_houses_have_the_heights_and_roofs_of_their_tags(plan: Plan) -> None:
     assert plan.survey is not None
     by_place = {(round(h.shape.bounds[0]), round(h.low_m)): h for h in plan.survey.houses}
     assert by_place[40, 0].top_m == 21.5 and by_place[40, 0].roof == "flat"
-    assert by_place[70, 0].roof == "gable" and by_place[70, 0].top_m == pytest.approx(2 * 3.1 + 1)
+    assert by_place[70, 0].roof == "gable" and by_place[70, 0].top_m == pytest.approx(2 * 3.1 + 3)
     assert by_place[70, 0].kind == "villas"
     assert 2 < by_place[90, 0].top_m < 4 and by_place[90, 0].kind == "works"
     assert 4 < by_place[200, 0].top_m < 30  # nothing is known of it
@@ -319,10 +319,13 @@ def test_a_house_faces_its_street() -> None:
     assert footprint(SHAPES["an L"], None) is None
 
 
-def test_a_town_on_a_map_names_its_source_everywhere(maps: dict[str, Path], tmp_path: Path) -> None:
+def test_a_town_on_a_map_names_its_source_everywhere(
+    maps: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "town"
-    make_city(out, seed=1, photos=8, size_m=SIZE_M, gsd_m=2.0, width=64, test=2, val=2, workers=1,
-              osm=maps["tiny.osm"], square=SQUARE)  # fmt: skip
+    main(out, photos=8, size_m=SIZE_M, gsd_m=2.0, width=64, test=2, val=2, workers=1,
+         osm=maps["tiny.osm"], centre=f"{LAT},{LON}")  # fmt: skip
+    assert "ODbL 1.0" in capsys.readouterr().out and (out / "map.png").exists()
     region = Region.load(out / "region.json")
     assert (region.crs, region.north_west) == ("EPSG:32632", SQUARE.north_west)
     assert region.attribution == "© OpenStreetMap contributors (ODbL), simulated by zoomloc"
@@ -337,6 +340,25 @@ def test_a_town_on_a_map_names_its_source_everywhere(maps: dict[str, Path], tmp_
         assert (picture.bounds.left, picture.bounds.top) == SQUARE.north_west
         water, wood = (picture.read()[:, row, col].astype(int) for row, col in ((10, 155), (147, 30)))
     assert water[2] > water[0] + 20 and wood[1] > wood[2] + 10
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"bbox": "9,48,10,49"}, "give --osm"),
+        ({"osm": "tiny.osm", "bbox": "9,48,10,49", "centre": "48.5,9"}, "one of them"),
+        ({"osm": "tiny.osm", "centre": "48.5"}, "give 2 numbers"),
+        ({"osm": "tiny.osm", "centre": "9.05,148.5"}, "no street"),
+        ({"osm": "tiny.osm", "bbox": "9.05,48.5,9.0501,48.5001"}, "too small"),
+    ],
+)
+def test_a_wrong_place_is_refused_and_leaves_nothing_behind(
+    maps: dict[str, Path], tmp_path: Path, options: dict[str, str], words: str
+) -> None:
+    given = {key: maps[value] if key == "osm" else value for key, value in options.items()}
+    with pytest.raises(ZoomlocError, match=words) as error:
+        main(tmp_path / "town", size_m=SIZE_M, photos=8, **given)
+    assert "\n" not in str(error.value) and not (tmp_path / "town").exists()
 
 
 def test_the_middle_of_a_map_is_taken_where_no_place_is_named(maps: dict[str, Path]) -> None:

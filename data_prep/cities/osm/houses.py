@@ -14,14 +14,15 @@ from data_prep.cities.plan import House
 
 Floats = NDArray[np.float64]
 FLOOR_M, ATTIC_M = 3.1, 1.5
+ROOF_M = {"flat": 0.0, None: 1.5}  # height of the roof above the highest floor, 3 m where it is pitched
 SMALLEST_M2 = 6.0
 TALLEST_M = 830.0
 NEAR_M, FEW = 150.0, 3  # so near, so many: those that a building of unknown height takes after
 
 HEIGHTS_M = {  # of buildings of which only the use is known
     "garage": 2.8, "garages": 2.8, "carport": 2.6, "shed": 2.6, "hut": 2.8, "kiosk": 3.0, "roof": 4.5,
-    "greenhouse": 3.5, "stable": 6.0, "barn": 8.0, "farm_auxiliary": 6.5, "bungalow": 4.5, "house": 7.5,
-    "detached": 7.5, "semidetached_house": 8.0, "terrace": 9.0, "farm": 9.0, "residential": 9.5,
+    "greenhouse": 3.5, "stable": 6.0, "barn": 8.0, "farm_auxiliary": 6.5, "bungalow": 6.0, "house": 9.0,
+    "detached": 9.0, "semidetached_house": 9.5, "terrace": 9.5, "farm": 10.0, "residential": 10.5,
     "apartments": 14.0, "dormitory": 14.0, "hotel": 18.0, "office": 18.0, "commercial": 10.0, "retail": 7.0,
     "supermarket": 6.5, "industrial": 9.0, "warehouse": 9.5, "hangar": 12.0, "school": 11.0, "hospital": 18.0,
     "university": 15.0, "church": 18.0, "chapel": 9.0, "cathedral": 28.0, "mosque": 16.0, "synagogue": 14.0,
@@ -87,7 +88,7 @@ def _extent(f: Feature) -> tuple[float, float | None]:
     top = metres(f.tags.get("height") or f.tags.get("building:height"))
     if top is None and levels:
         attic = (number(f.tags.get("roof:levels")) or 0) * ATTIC_M
-        top = levels * FLOOR_M + attic + (0.0 if _roof(f) == "flat" else 1.0)
+        top = levels * FLOOR_M + attic + ROOF_M.get(_roof(f), 3.0)  # floors under the roof are not counted
     if top is not None and not low + 1.5 < top < TALLEST_M:
         top = None
     return (low, top) if top is not None else (0.0, None)

@@ -1,6 +1,6 @@
 """From the features of a map to the plan of a town."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -22,6 +22,7 @@ SEEN_M = 220.0  # and houses
 DISTRICT_M = 320.0  # of districts, which differ in colours only
 RAILS = ("rail", "light_rail", "narrow_gauge", "disused", "preserved")
 BALLAST_M = 3.6
+SMALLEST_LOT_M2 = 40.0  # with room for a few cars
 
 AROUND: dict[str, tuple[float, Ground]] = {  # what lies around the houses of a kind, and how far it reaches
     "villas": (12.0, Ground.GARDEN), "rows": (9.0, Ground.GARDEN), "perimeter": (6.0, Ground.YARD),
@@ -46,53 +47,39 @@ def survey(features: Iterable[Feature], square: Square, *, seed: int) -> Plan:
     size = square.size_m
     frame, seen, far = (box(-m, -m, size + m, size + m) for m in (MARGIN_M, SEEN_M, FAR_M))
     squares = _squares(size)
-    near = shapely.STRtree(squares)
-    built = houses(rng, local, seen, near)
-    roads = streets(local, frame, [h.shape for h in built], near)
+    nearest = shapely.STRtree(squares)
+    built = houses(rng, local, seen, nearest)
+    roads = streets(local, frame, [h.shape for h in built], nearest)
     if not any(road.line.intersects(box(0, 0, size, size)) for road in roads):
         raise SourceError("the map shows no street in this square; choose another with --centre or --bbox")
     wet = water.waters(local, far)
     spans = [r.line.buffer(r.width_m / 2 + r.walk_m, cap_style="flat", quad_segs=3) for r in roads]
     ways = list(paths(local, frame))
-    rails = [f.geometry.intersection(frame) for f in local if _is_rail(f) and f.geometry.intersects(frame)]
+    rails = [part for f in local if _is_rail(f) for part in _lines(f.geometry.intersection(frame))]
     beds = unary_union([rail.buffer(BALLAST_M / 2, quad_segs=2) for rail in rails])
     over = [strip for _, f, strip in ways if f.has("bridge")]
     bridges = unary_union([*spans, *over, beds]).intersection(wet)
-    blocks, yards = _blocks(roads, spans, built, local, wet, frame, near)
+    blocks, yards = _blocks(roads, spans, built, local, wet, frame, nearest)
     land = cover.covers(rng, local)
-    surroundings = [(h.shape.buffer(AROUND[h.kind][0], quad_segs=2), AROUND[h.kind][1]) for h in built]
     areas = [
         *((area, ground) for area, ground, _ in land if ground in BUILT),
         *yards,
         *((area, ground) for area, ground, _ in land if ground not in BUILT),
-        *surroundings,
+        *((h.shape.buffer(AROUND[h.kind][0], quad_segs=2), AROUND[h.kind][1]) for h in built),
         *((strip, _surface(kind)) for kind, _, strip in ways),
         *((p, Ground.PAVING) for f in local if (p := water.pier(f)) is not None),
         (beds, Ground.BALLAST),
     ]
     bare = unary_union([*(s.buffer(0.5) for s in spans), *(strip for *_, strip in ways), beds.buffer(2), wet])
-    parking = [
-        area
-        for area, ground, f in land
-        if f.has("amenity", "parking") and not f.has("parking", "multi-storey")
-    ]
-    woods = [*cover.groves(land, frame, bare), *_garden_trees(built, bare, land)]
     found = Survey(
-        tuple(built),
-        tuple(
-            (polygonal(area.intersection(frame)), ground) for area, ground in areas if area.intersects(frame)
-        ),
-        tuple(woods),
-        tuple(cover.trees(rng, local, frame)),
-        tuple(line for rail in rails for line in shapely.get_parts(rail) if isinstance(line, LineString)),
-        tuple(
-            p
-            for area in parking
-            for p in shapely.get_parts(area.intersection(frame))
-            if isinstance(p, Polygon)
-        ),
+        houses=tuple(built),
+        areas=tuple((polygonal(a.intersection(frame)), ground) for a, ground in areas if a.intersects(frame)),
+        groves=(*cover.groves(land, frame, bare), _garden_trees(built, bare, land)),
+        trees=tuple(cover.trees(rng, local, frame)),
+        rails=tuple(rails),
+        parking=tuple(_parking(land, frame)),
     )
-    districts = _districts(squares, built, near)
+    districts = _districts(squares, built)
     return Plan(size, tuple(roads), tuple(blocks), districts, wet, bridges, found)
 
 
@@ -113,9 +100,7 @@ def _squares(size_m: float) -> list[Polygon]:
     return [box(ticks[i], ticks[j], ticks[i + 1], ticks[j + 1]) for i, j in product(range(n), repeat=2)]
 
 
-def _districts(
-    squares: Sequence[Polygon], built: Sequence[House], near: shapely.STRtree
-) -> tuple[District, ...]:
+def _districts(squares: Sequence[Polygon], built: Sequence[House]) -> tuple[District, ...]:
     """Squares, each of the kind that covers most of it."""
     area = [dict.fromkeys(AROUND, 0.0) for _ in squares]
     for h in built:
@@ -132,6 +117,18 @@ def _is_rail(f: Feature) -> bool:
     )
 
 
+def _lines(geometry: shapely.Geometry) -> list[LineString]:
+    return [part for part in shapely.get_parts(geometry) if isinstance(part, LineString)]
+
+
+def _parking(land: Sequence[tuple[Polygon, Ground, Feature]], frame: Polygon) -> Iterator[Polygon]:
+    """Lots under the open sky."""
+    for area, _, f in land:
+        if f.has("amenity", "parking") and not f.has("parking", "multi-storey", "underground"):
+            parts = shapely.get_parts(area.intersection(frame))
+            yield from (p for p in parts if isinstance(p, Polygon) and p.area > SMALLEST_LOT_M2)
+
+
 def _surface(kind: str) -> Ground:
     return {"track": Ground.GRAVEL, "pedestrian": Ground.PAVING, "cycleway": Ground.ASPHALT}.get(
         kind, Ground.PATH
@@ -145,7 +142,7 @@ def _blocks(
     features: Sequence[Feature],
     wet: shapely.Geometry,
     frame: Polygon,
-    near: shapely.STRtree,
+    nearest: shapely.STRtree,
 ) -> tuple[list[Block], list[tuple[shapely.Geometry, Ground]]]:
     """Blocks to be filled with made-up houses, where the map has none; and the courtyards of those it has."""
     lines = [r.line for r in roads if r.walk_m > 0 or r.rank != "lane"]
@@ -175,7 +172,7 @@ def _blocks(
         )
         for lot in shapely.get_parts(face.difference(taken)):
             if isinstance(lot, Polygon) and lot.area > 200:
-                blocks.append(Block(lot.simplify(0.3), use, int(near.nearest(inside))))
+                blocks.append(Block(lot.simplify(0.3), use, int(nearest.nearest(inside))))
     return blocks, yards
 
 
@@ -194,7 +191,7 @@ def _share(area: Polygon, shapes: shapely.STRtree, built: Sequence[House]) -> fl
 
 def _garden_trees(
     built: Sequence[House], bare: shapely.Geometry, land: Sequence[tuple[Polygon, Ground, Feature]]
-) -> list[Grove]:
+) -> Grove:
     gardens = [h.shape.buffer(13, quad_segs=2) for h in built if h.kind in ("villas", "slabs")]
     taken = [h.shape.buffer(2.5, quad_segs=1) for h in built]
     used = [
@@ -202,4 +199,4 @@ def _garden_trees(
         for area, ground, _ in land
         if ground in (Ground.PITCH, Ground.ASPHALT, Ground.VINES, Ground.FOREST)
     ]
-    return [Grove(unary_union(gardens).difference(unary_union([bare, *taken, *used])), 1 / 330, None)]
+    return Grove(unary_union(gardens).difference(unary_union([bare, *taken, *used])), 1 / 330, None)
