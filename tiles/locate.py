@@ -11,16 +11,25 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from tiles.geo import transform
+from tiles.geo import same_crs, transform
 from tiles.scratch import scratch
 from tiles.window import Window
 
-NODES = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 7))  # Chebyshev's, of -1..1 across a window
-CHECKS = np.array([-0.96, -0.4, 0.25, 0.8])  # between the nodes
-TO_COEFFICIENTS = np.linalg.inv(np.vander(NODES))
 TOLERANCE_PX = 0.005  # between the polynomial and what it stands for
 OUTLINE = 256  # steps along an axis of a window that no polynomial fits
 NOWHERE = -1e6  # a position no raster has
+
+# Of -1..1 across and down a window: Chebyshev's nodes, and points between them.
+NODES = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 7))
+CHECKS = np.array([-0.96, -0.4, 0.25, 0.8])
+PROBES = tuple(
+    (1 + np.concatenate([np.meshgrid(steps, steps)[axis].ravel() for steps in (NODES, CHECKS)])) / 2
+    for axis in (0, 1)
+)
+# From values at the nodes, row by row, to a polynomial's coefficients and to its values at the checks.
+_inverse, _powers = np.linalg.inv(np.vander(NODES)), np.vander(CHECKS, len(NODES))
+TO_COEFFICIENTS = np.kron(_inverse, _inverse)
+TO_CHECKS = np.kron(_powers, _powers) @ TO_COEFFICIENTS
 
 Positions = tuple[NDArray[np.float32], NDArray[np.float32]]  # columns, rows
 
@@ -117,28 +126,38 @@ def footprint(window: Window, crs: str, raster: Affine) -> Footprint | None:
 @lru_cache(maxsize=256)  # a window is looked for in several levels, then rendered
 def mapping(window: Window, crs: str) -> Mapping:
     """A window in the plane of a CRS."""
-    nodes = _transformed(window, crs, (NODES + 1) / 2, (NODES + 1) / 2)
+    if same_crs(window.crs, crs):
+        return _affine(window, crs)
+    found = np.array(transform(*window.at(*PROBES), window.crs, crs))
+    nodes, checks = found[:, : len(NODES) ** 2], found[:, len(NODES) ** 2 :]
     pixel = _pixel(nodes, window.shape)
-    square = nodes.reshape(2, len(NODES), len(NODES))
     with np.errstate(invalid="ignore"):
-        coefficients = TO_COEFFICIENTS @ square @ TO_COEFFICIENTS.T
-        powers = np.vander(CHECKS, len(NODES))
-        guessed = (powers @ coefficients @ powers.T).reshape(2, -1)
-        error = np.abs(guessed - _transformed(window, crs, (CHECKS + 1) / 2, (CHECKS + 1) / 2)).max()
-        fits = bool(error < TOLERANCE_PX * np.hypot(*pixel).min())
-    if fits:
-        return Mapping(window, crs, np.eye(3), nodes, pixel, _trimmed(coefficients, pixel))
+        error = np.abs(nodes @ TO_CHECKS.T - checks).max()
+        least = np.hypot(*pixel).min() * TOLERANCE_PX
+    if error < least:
+        coefficients = (nodes @ TO_COEFFICIENTS.T).reshape(2, len(NODES), len(NODES))
+        return Mapping(window, crs, np.eye(3), nodes, pixel, _trimmed(coefficients, least / 100))
     down, across = (np.linspace(0, 1, min(side, OUTLINE) + 1) for side in window.shape)
-    points = _transformed(window, crs, across, down)
-    return Mapping(window, crs, np.eye(3), points, pixel, None)
+    return Mapping(window, crs, np.eye(3), _transformed(window, crs, across, down), pixel, None)
 
 
-def _trimmed(coefficients: NDArray[np.float64], pixel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without the powers that do not matter: within one CRS two are left."""
-    least = TOLERANCE_PX / 10 * np.hypot(*pixel).min()
-    while np.abs(coefficients[:, 0]).sum() + np.abs(coefficients[:, 1:, 0]).sum() < least:
-        coefficients = coefficients[:, 1:, 1:]
-    return coefficients
+def _affine(window: Window, crs: str) -> Mapping:
+    """A window in the plane of its own CRS."""
+    corners = np.array(window.at(np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])))
+    north_west, north_east, south_west, south_east = corners.T
+    across, down, middle = north_east - north_west, south_west - north_west, (north_west + south_east) / 2
+    height, width = window.shape
+    pixel = np.stack([across / width, down / height], axis=1)
+    coefficients = np.array([[np.zeros(2), down / 2], [across / 2, middle]]).transpose(2, 0, 1)
+    return Mapping(window, crs, np.eye(3), corners, pixel, coefficients)
+
+
+def _trimmed(coefficients: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """Without the highest powers, as far as none of them matters."""
+    sizes = np.abs(coefficients).max(axis=0)
+    matters = np.maximum(sizes.max(axis=0), sizes.max(axis=1)) > least
+    first = min(int(matters.argmax()), len(NODES) - 2)
+    return coefficients[:, first:, first:]
 
 
 def _transformed(
