@@ -8,7 +8,7 @@ import numpy as np
 import piexif
 import pytest
 import rasterio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import LineString, Point, Polygon, box
 
@@ -256,6 +256,7 @@ def test_no_tag_breaks_the_reader_of_numbers(text: str) -> None:
         assert value is None or value >= 0
 
 
+@settings(max_examples=25)
 @given(st.floats(-79, 83), st.floats(-180, 180), st.floats(320, 5000))
 def test_a_square_holds_its_centre_in_the_middle(lat: float, lon: float, size_m: float) -> None:
     square = around(lat, lon, size_m)
