@@ -28,6 +28,9 @@ MARGIN_PX = 3  # of canvas around a window: kernels reach over its edges by 2
 BLOCK_PX = 1024  # a side of what is rendered at once; OpenCV takes pictures of up to 32,767
 STRIP_SAMPLES = 2**17  # sampled at once, so that it stays in the processor's cache
 ONE_SAMPLE = 1.1  # up to this scale the samples of pixels alone are as near to the average
+BLURS_UP = (
+    3 / 8
+)  # grey values that OpenCV's average of four is too high in the mean, for it rounds every quarter up
 MOST_SAMPLES = 16  # a pixel along one axis; only windows squeezed along it would want more
 
 
@@ -145,7 +148,7 @@ def _sampled(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[
         scales = np.hypot(*place.pixel)
         n_across, n_down = np.clip(np.rint(scales / scales.min()), 1, MOST_SAMPLES).astype(int).tolist()
         share = _share(float(scales.min()))
-    averages, move = _averages(values, place, border) if share else (values, 0.0)
+    averages = _averages(values, place, border) if share else values
     across, down = ((np.arange(n) + 0.5) / n for n in (width * n_across, height * n_down))
     result = scratch("window", (height, width, 4), np.uint8)
     step = max(1, STRIP_SAMPLES // (len(across) * n_down))
@@ -156,11 +159,11 @@ def _sampled(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[
         samples = strip if one_each else scratch("samples", (*cols.shape, 4), np.uint8)
         cv2.remap(values, cols, rows, how, dst=samples, borderMode=border)
         if share:
-            cols += np.float32(move)
-            rows += np.float32(move)
+            cols += np.float32(0.5)
+            rows += np.float32(0.5)
             wider = scratch("wider", samples.shape, np.uint8)
             cv2.remap(averages, cols, rows, how, dst=wider, borderMode=border)
-            cv2.addWeighted(samples, 1 - share, wider, share, 0, dst=samples)
+            cv2.addWeighted(samples, 1 - share, wider, share, -BLURS_UP * share, dst=samples)
         if not one_each:
             cv2.resize(samples, (width, len(strip)), dst=strip, interpolation=cv2.INTER_AREA)
     return result
@@ -184,24 +187,14 @@ def _share(scale: float) -> float:
     return (scale**2 - 1) / 3 if scale > ONE_SAMPLE else 0.0
 
 
-def _averages(values: NDArray[np.uint8], place: Mapping, border: int) -> tuple[NDArray[np.uint8], float]:
-    """The averages of all 2 x 2 pixels, and how much further on in them a position on the canvas is."""
-    move = -0.5
-    if _room(place, values.shape) < 1:  # those of the edges and what lies beyond are needed
-        filled: Any = cv2.copyMakeBorder(values, 1, 1, 1, 1, border)
-        values, move = filled, 0.5
-    height, width = values.shape[0] - 1, values.shape[1] - 1
-    bits = scratch("bits", (height, width + 1, 4), np.uint8)
-    pairs = scratch("pairs", bits.shape, np.uint8)
-    averages = scratch("averages", (height, width, 4), np.uint8)
-    # The mean of two is what both have, and half of what one has: here rounded down, then up, so that none is lost.
-    above, below = values[:-1], values[1:]
-    np.right_shift(np.bitwise_xor(above, below, out=bits), 1, out=bits)
-    np.add(np.bitwise_and(above, below, out=pairs), bits, out=pairs)
-    left, right, bits = pairs[:, :-1], pairs[:, 1:], bits[:, 1:]
-    np.right_shift(np.bitwise_xor(left, right, out=bits), 1, out=bits)
-    np.subtract(np.bitwise_or(left, right, out=averages), bits, out=averages)
-    return averages, move
+def _averages(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[np.uint8]:
+    """The averages of all 2 x 2 pixels, each where the last of its four was: half a pixel further on."""
+    if _room(place, values.shape) < 1:  # those of the last pixels and what lies beyond are needed
+        filled: Any = cv2.copyMakeBorder(values, 0, 1, 0, 1, border)
+        values = filled
+    averages = scratch("averages", values.shape, np.uint8)
+    cv2.blur(values, (2, 2), dst=averages, borderType=border)
+    return averages
 
 
 def _weighted(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[np.uint8]:
