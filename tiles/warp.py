@@ -27,10 +27,8 @@ from tiles.window import Window
 MARGIN_PX = 3  # of canvas around a window: kernels reach over its edges by 2
 BLOCK_PX = 1024  # a side of what is rendered at once; OpenCV takes pictures of up to 32,767
 STRIP_SAMPLES = 2**17  # sampled at once, so that it stays in the processor's cache
+STRIP_ROWS = 128  # averaged at once, likewise
 ONE_SAMPLE = 1.1  # up to this scale the samples of pixels alone are as near to the average
-BLURS_UP = (
-    3 / 8
-)  # grey values that OpenCV's average of four is too high in the mean, for it rounds every quarter up
 MOST_SAMPLES = 16  # a pixel along one axis; only windows squeezed along it would want more
 
 
@@ -144,11 +142,11 @@ def _sampled(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[
     n_across = n_down = 1
     share = 0.0
     if resampling == "auto":
-        values, place = _shrunk(values, place)
+        values, place = _shrunk(values, place, border)
         scales = np.hypot(*place.pixel)
         n_across, n_down = np.clip(np.rint(scales / scales.min()), 1, MOST_SAMPLES).astype(int).tolist()
         share = _share(float(scales.min()))
-    averages = _averages(values, place, border) if share else values
+    averages, move = _averages(values, place, border) if share else (values, 0.0)
     across, down = ((np.arange(n) + 0.5) / n for n in (width * n_across, height * n_down))
     result = scratch("window", (height, width, 4), np.uint8)
     step = max(1, STRIP_SAMPLES // (len(across) * n_down))
@@ -159,25 +157,23 @@ def _sampled(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[
         samples = strip if one_each else scratch("samples", (*cols.shape, 4), np.uint8)
         cv2.remap(values, cols, rows, how, dst=samples, borderMode=border)
         if share:
-            cols += np.float32(0.5)
-            rows += np.float32(0.5)
+            cols += np.float32(move)
+            rows += np.float32(move)
             wider = scratch("wider", samples.shape, np.uint8)
             cv2.remap(averages, cols, rows, how, dst=wider, borderMode=border)
-            cv2.addWeighted(samples, 1 - share, wider, share, -BLURS_UP * share, dst=samples)
+            cv2.addWeighted(samples, 1 - share, wider, share, 0, dst=samples)
         if not one_each:
             cv2.resize(samples, (width, len(strip)), dst=strip, interpolation=cv2.INTER_AREA)
     return result
 
 
-def _shrunk(values: NDArray[np.uint8], place: Mapping) -> tuple[NDArray[np.uint8], Mapping]:
+def _shrunk(values: NDArray[np.uint8], place: Mapping, border: int) -> tuple[NDArray[np.uint8], Mapping]:
     """A canvas that is less than twice as fine as the window, its pixels averages of whole squares."""
     by = int(np.hypot(*place.pixel).min() + 1e-6)
     if by < 2:
         return values, place
     height, width = (-(-side // by) * by for side in values.shape[:2])
-    filled = cv2.copyMakeBorder(
-        values, 0, height - values.shape[0], 0, width - values.shape[1], cv2.BORDER_REPLICATE
-    )
+    filled = cv2.copyMakeBorder(values, 0, height - values.shape[0], 0, width - values.shape[1], border)
     shrunk: Any = cv2.resize(filled, (width // by, height // by), interpolation=cv2.INTER_AREA)
     return shrunk, place.on(Affine.scale(by))
 
@@ -187,14 +183,32 @@ def _share(scale: float) -> float:
     return (scale**2 - 1) / 3 if scale > ONE_SAMPLE else 0.0
 
 
-def _averages(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[np.uint8]:
-    """The averages of all 2 x 2 pixels, each where the last of its four was: half a pixel further on."""
-    if _room(place, values.shape) < 1:  # those of the last pixels and what lies beyond are needed
-        filled: Any = cv2.copyMakeBorder(values, 0, 1, 0, 1, border)
-        values = filled
-    averages = scratch("averages", values.shape, np.uint8)
-    cv2.blur(values, (2, 2), dst=averages, borderType=border)
-    return averages
+def _averages(values: NDArray[np.uint8], place: Mapping, border: int) -> tuple[NDArray[np.uint8], float]:
+    """The averages of all 2 x 2 pixels, and how much further on in them a position on the canvas is.
+
+    OpenCV has a call for it that rounds every quarter up, which makes pictures brighter.
+    """
+    move = -0.5
+    if _room(place, values.shape) < 1:  # those of the edges and what lies beyond are needed
+        filled: Any = cv2.copyMakeBorder(values, 1, 1, 1, 1, border)
+        values, move = filled, 0.5
+    averages = scratch("averages", (values.shape[0] - 1, values.shape[1] - 1, 4), np.uint8)
+    for top in range(0, len(averages), STRIP_ROWS):
+        rows = values[top : top + STRIP_ROWS + 1]
+        pairs = _mean(rows[:-1], rows[1:], scratch("pairs", rows[1:].shape, np.uint8), up=False)
+        _mean(pairs[:, :-1], pairs[:, 1:], averages[top : top + STRIP_ROWS], up=True)
+    return averages, move
+
+
+def _mean(
+    one: NDArray[np.uint8], other: NDArray[np.uint8], out: NDArray[np.uint8], *, up: bool
+) -> NDArray[np.uint8]:
+    """The mean of two: what both have and half of what one has, or what any has less that; as it is to be rounded."""
+    half = np.bitwise_xor(one, other, out=scratch("half", out.shape, np.uint8))
+    half >>= 1
+    if up:
+        return np.subtract(np.bitwise_or(one, other, out=out), half, out=out)
+    return np.add(np.bitwise_and(one, other, out=out), half, out=out)
 
 
 def _weighted(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[np.uint8]:

@@ -364,7 +364,7 @@ def test_shrinking_is_the_area_average_to_half_a_grey_value(write_raster, photo,
     corners = np.stack([np.interp(edges, at, row) for row in by_row])
     exact = np.diff(np.diff(corners, axis=0), axis=1) / scale**2
     error = view.pixels[..., 0] - exact
-    assert np.abs(error).mean() < 0.7 and (error**2).mean() < 1.5 and abs(error.mean()) < 0.2
+    assert np.abs(error).mean() < 0.7 and (error**2).mean() < 1.5 and abs(error.mean()) < 0.1
 
 
 def test_without_overviews_shrinking_still_averages_areas(write_raster):
