@@ -49,7 +49,7 @@ def locating() -> dict[Search, float]:
     """Milliseconds a photo, file to answer, one at a time."""
     region = Region.load(demo.FOLDER / "region.json")
     localizer = Localizer.from_pretrained(demo.FOLDER / "checkpoint", device="cpu")
-    localizer.index(region).build()
+    localizer.index(region).fill()
     files = sorted((demo.FOLDER / "photos").glob("*.jpg"))
     return {
         how: 1000
