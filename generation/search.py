@@ -1,12 +1,22 @@
-"""Search over the choices of an autoregressive model: greedy, beam, or the whole tree, by one function."""
+"""Search over the choices of an autoregressive model: greedy, beam, the whole tree, or the most probable nodes first."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Step = Callable[[Tensor], Tensor]
 Take = Callable[[Tensor], None]
+Expand = Callable[[NDArray[np.int64]], NDArray[np.floating]]
+
+# Rows of `expand` must sum to 1 up to what half-precision arithmetic may cost; they are then made exact.
+SUM_TOLERANCE = 1e-2
+# Rounds for which the most probable nodes are set aside, so that a round does not look at the whole frontier.
+ROUNDS_AHEAD = 32
 
 
 def tree_search(
@@ -35,3 +45,136 @@ def tree_search(
             [paths.gather(1, parent[:, :, None].expand(-1, -1, level)), choice[:, :, None]], dim=2
         )
     return paths, log_probability
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `best_first` found, and the certificate of what it did not look at: all of it sums to 1.
+
+    leaves: (k,) numbers 0..n_choices^depth - 1 of the leaves with any probability, whose digits in base n_choices are
+    their paths; most probable first. probabilities: (k,) float64. not_here: (depth,) the probability that ended as
+    "not here" in the nodes of each level. unexpanded: the probability of nodes that were never opened.
+    """
+
+    leaves: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    not_here: NDArray[np.float64]
+    unexpanded: float
+
+
+def best_first(
+    expand: Expand, *, n_choices: int, depth: int, epsilon: float = 0.0, at_once: int = 256
+) -> Found:
+    """Open the most probable nodes of a Markov tree, until what is left unopened does not matter.
+
+    The tree is complete, and its nodes are numbered level by level: the root is 0, child k of node i is
+    `n_choices * i + 1 + k`. expand: node numbers (m,) -> log-probabilities (m, n_choices + 1) of going on to each
+    child and, last, of "not here"; m is at most `at_once`, and no node is asked for twice, nor one of probability 0.
+    epsilon: stop once the unopened nodes hold less than this share of what the leaves found hold; 0 opens everything.
+
+    Raises ValueError where a row of `expand` is no distribution.
+    """
+    first = (n_choices ** np.arange(depth + 1) - 1) // (
+        n_choices - 1
+    )  # the number of each level's first node
+    frontier = _Frontier(_Nodes(np.zeros(1, np.int64), np.ones(1)), ROUNDS_AHEAD * at_once)
+    leaves = [_NONE]
+    not_here, leaf_mass = np.zeros(depth), 0.0
+    while len(frontier) and frontier.mass >= epsilon * leaf_mass:
+        nodes = frontier.take(at_once)
+        mass = nodes.mass[:, None] * _distributions(expand(nodes.number))
+        level = first.searchsorted(nodes.number, side="right") - 1
+        not_here += np.bincount(level, mass[:, -1], minlength=depth)
+        number = n_choices * nodes.number[:, None] + 1 + np.arange(n_choices)
+        children = _Nodes(number.ravel(), mass[:, :-1].ravel())
+        is_leaf, possible = children.number >= first[-1], children.mass > 0
+        frontier.add(children.those(possible & ~is_leaf))
+        leaves.append(children.those(possible & is_leaf))
+        leaf_mass += float(leaves[-1].mass.sum())
+    found = _joined(leaves)
+    found = found.those(np.argsort(-found.mass))
+    return Found(found.number - first[-1], found.mass, not_here, frontier.mass)
+
+
+def _distributions(log_probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rows of log-probabilities (m, c) as probabilities that sum to 1 in float64."""
+    rows = np.exp(log_probabilities.astype(np.float64))
+    sums = rows.sum(axis=1, keepdims=True)
+    if not (abs(sums - 1) < SUM_TOLERANCE).all():
+        raise ValueError(
+            f"log-probabilities of a node sum to {float(sums.max()):.4g}, not 1; use log_softmax"
+        )
+    return rows / sums
+
+
+class _Nodes(NamedTuple):
+    """Nodes and the probability of reaching each, (m,) both."""
+
+    number: NDArray[np.int64]
+    mass: NDArray[np.float64]
+
+    def those(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "_Nodes":
+        return _Nodes(self.number[which], self.mass[which])
+
+    def split(self, n: int) -> tuple["_Nodes", "_Nodes"]:
+        """The n most probable, and the others."""
+        if n >= len(self.mass):
+            return self, _NONE
+        order = self.mass.argpartition(len(self.mass) - n)
+        return self.those(order[-n:]), self.those(order[:-n])
+
+
+_NONE = _Nodes(np.empty(0, np.int64), np.empty(0))
+
+
+def _joined(parts: list[_Nodes]) -> _Nodes:
+    return _Nodes(np.concatenate([p.number for p in parts]), np.concatenate([p.mass for p in parts]))
+
+
+class _Frontier:
+    """Nodes to be opened: about `n_near` of the most probable at hand, the others piled up beside them.
+
+    No node of the pile is more probable than one at hand, so only those are looked at in most rounds.
+    """
+
+    def __init__(self, nodes: _Nodes, n_near: int) -> None:
+        self._near, self._n_near = nodes, n_near
+        self._far: list[_Nodes] = []
+        self._far_mass = self._border = 0.0  # the border parts the two by probability
+
+    def __len__(self) -> int:
+        return len(self._near.mass) + sum(len(nodes.mass) for nodes in self._far)
+
+    @property
+    def mass(self) -> float:
+        return float(self._near.mass.sum()) + self._far_mass
+
+    def add(self, nodes: _Nodes) -> None:
+        is_near = nodes.mass >= self._border
+        self._near = _joined([self._near, nodes.those(is_near)])
+        self._put_far(nodes.those(~is_near))
+        if len(self._near.mass) > 2 * self._n_near:
+            self._shed()
+
+    def take(self, n: int) -> _Nodes:
+        """Remove and return the n most probable nodes, or all there are."""
+        if len(self._near.mass) < n and self._far:
+            self._near, self._far, self._far_mass, self._border = (
+                _joined([self._near, *self._far]),
+                [],
+                0.0,
+                0.0,
+            )
+            self._shed()
+        taken, self._near = self._near.split(n)
+        return taken
+
+    def _shed(self) -> None:
+        self._near, rest = self._near.split(self._n_near)
+        self._border = float(rest.mass.max(initial=self._border))
+        self._put_far(rest)
+
+    def _put_far(self, nodes: _Nodes) -> None:
+        if len(nodes.mass):
+            self._far.append(nodes)
+            self._far_mass += float(nodes.mass.sum())
