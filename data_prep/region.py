@@ -1,5 +1,6 @@
 """The region of a dataset: one that exists, taken over, or a proposal around its photos."""
 
+import glob
 import json
 import os
 from dataclasses import replace
@@ -32,7 +33,9 @@ def adopt(region: Region, folder: Path) -> None:
 def _seen_from(folder: Path, old: Path, entry: str) -> str:
     if is_remote(entry) or Path(entry).is_absolute():
         return entry
-    return Path(os.path.relpath((old / entry).absolute(), folder.absolute())).as_posix()
+    name = glob.escape(entry) if (old / entry).exists() else entry
+    there = glob.escape(os.path.relpath(old.absolute(), folder.absolute()))  # brackets in it are no pattern
+    return Path(os.path.normpath(f"{there}/{name}")).as_posix()
 
 
 def advice(folder: Path) -> list[str]:
