@@ -54,10 +54,12 @@ def by_areas(frame: gpd.GeoDataFrame, areas: dict[str, shapely.Geometry], labels
 
 
 def too_near(frame: gpd.GeoDataFrame, buffer_m: float) -> NDArray[np.bool_]:
-    """Which train photos lie closer than `buffer_m` to a val or test photo; (n,)."""
-    train = (frame["split"] == "train").to_numpy()
-    near = np.zeros(len(frame), bool)
-    near[train] = nearest(frame[train], frame[~train])[0] < buffer_m
+    """Which photos to leave out so that splits are `buffer_m` apart: val photos closer than that to a test photo,
+    then train photos closer to a val or test photo that is left; (n,)."""
+    near, splits = np.zeros(len(frame), bool), frame["split"].to_numpy()
+    for split, others in (("val", ("test",)), ("train", ("val", "test"))):
+        ours, theirs = splits == split, np.isin(splits, others) & ~near
+        near[ours] = nearest(frame[ours], frame[theirs])[0] < buffer_m
     return near
 
 
@@ -145,11 +147,14 @@ def main(
         str | None, typer.Option(help="--by area: the same of val; else blocks of the rest are.")
     ] = None,
     buffer_m: Annotated[
-        float, typer.Option(min=0, help="Leave out train photos closer than this to a val or test photo.")
+        float,
+        typer.Option(
+            min=0, help="Leave out train photos closer than this to val or test ones, and val to test ones."
+        ),
     ] = 30.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same split.")] = 0,
 ) -> None:
-    """Divide a dataset into train, val and test; train photos too near the others are left out, and listed."""
+    """Divide a dataset into train, val and test; photos too near those of another split are left out, and listed."""
     path = dataset / "manifest.parquet" if dataset.is_dir() else dataset
     if test + val >= 1:
         raise ConfigError(f"--test {test:g} and --val {val:g} leave nothing for train; give less")
@@ -160,17 +165,24 @@ def main(
     areas = {name: read_area(text) for name, text in (("test", test_area), ("val", val_area)) if text}
     frame = divide(manifest.read(path), by=by, test=test, val=val, block_m=block_m, areas=areas, seed=seed)
     near = too_near(frame, buffer_m)
-    if near.sum() == (frame["split"] == "train").sum():
+    gone = sorted(set(frame["split"]) - set(frame["split"][~near]))
+    if gone:
         raise ConfigError(
-            f"no train photo is {buffer_m:g} m from all others; split --by block or lower --buffer-m"
+            f"no {gone[0]} photo is {buffer_m:g} m from the other splits; split --by block or lower --buffer-m"
         )
     there = os.path.relpath(path.parent.resolve(), out.resolve())
     frame["photo"] = [os.path.normpath(f"{there}/{name}") for name in frame["photo"]]
     if (path.parent / "region.json").exists():
         adopt(Region.load(path.parent / "region.json"), out)
     manifest.write(frame[~near], out / "manifest.parquet")
-    reason = f"train photo closer than {buffer_m:g} m to a val or test photo"
-    finish(out, [Rejected(name, reason) for name in frame["photo"][near]])
+    reasons = {
+        "train": f"train photo closer than {buffer_m:g} m to a val or test photo",
+        "val": f"val photo closer than {buffer_m:g} m to a test photo",
+    }
+    left_out = frame[near]
+    finish(
+        out, [Rejected(*row) for row in zip(left_out["photo"], left_out["split"].map(reasons), strict=True)]
+    )
 
 
 if __name__ == "__main__":

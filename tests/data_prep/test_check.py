@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance
 
-from data_prep.check import COPY_BITS
+from data_prep.check import COPY_BITS, check_disjoint
 from data_prep.duplicates import alike, fingerprint
 from data_prep.looks import JOURNAL, look_at
 from data_prep.places import check_swapped
@@ -42,6 +42,15 @@ def test_a_good_dataset_passes_and_the_proof_is_shown(drives, monkeypatch, capsy
         "'made-up'",
     ):
         assert words in shown, words
+
+
+def test_test_photos_beside_val_ones_are_told_and_no_problem(drives):
+    frame = drives.frame(drives=1).assign(split=["train"] * 6 + ["val"] * 3 + ["test"] * 3)  # 20 m apart
+    found = check_disjoint(frame, 15)
+    assert not found.photos
+    assert (
+        "val 20.0 m or more from train; test 80.0 m or more from train, 20.0 m or more from val" in found.text
+    )
 
 
 def near(drives, frame):

@@ -1,6 +1,5 @@
 """A region taken over by another dataset finds the same imagery, whatever the folders are called."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -43,4 +42,4 @@ def test_its_imagery_is_found_from_there(tmp_path: Path, old: str, file: str, en
     adopted = Region.load(tmp_path / new / "region.json")
     view = adopted.open().view(0, 0, 0, 16)
     assert view.mask.all() and (view.pixels == 77).all()
-    assert not any(os.path.isabs(name) for name in adopted.imagery)
+    assert not any(Path(name).is_absolute() for name in adopted.imagery)

@@ -1,6 +1,7 @@
 import csv
 import json
 import sys
+from itertools import combinations
 
 import geopandas as gpd
 import numpy as np
@@ -90,10 +91,9 @@ def test_a_buffer_is_kept_and_no_row_is_lost(drives, tmp_path, capsys, by):
     folder, out = drives.write(frame), tmp_path / "out" / "new"
     main(folder, out, by=by, test=0.2, val=0.1, block_m=100, buffer_m=25, seed=3)
     new = manifest.read(out / "manifest.parquet")
-    held = new[new["split"] != "train"]
-    train = new[new["split"] == "train"]
-    assert set(new["split"]) == {"train", "val", "test"}
-    assert min(ground_m(new, i, j) for i in held.index for j in train.index) >= 25
+    of = {split: new.index[new["split"] == split] for split in ("train", "val", "test")}
+    for one, other in combinations(of.values(), 2):
+        assert min(ground_m(new, i, j) for i in one for j in other) >= 25
     dropped = []
     if (out / "rejected.csv").exists():
         with (out / "rejected.csv").open() as file:
@@ -150,12 +150,16 @@ def test_photos_without_sequence_are_on_their_own(drives):
         divide(frame.assign(sequence=None), **DEFAULTS | {"by": By.sequence})
 
 
-def test_only_train_photos_are_too_near(drives):
-    frame = drives.frame().assign(split="val")
+def test_test_photos_are_kept_and_those_too_near_to_them_are_not(drives):
+    frame = drives.frame(drives=1).assign(split="test")  # 20 m apart
     assert not too_near(frame, 100).any()
-    frame.loc[5, "split"] = "train"
-    assert list(np.flatnonzero(too_near(frame, 20.5))) == [5]
+    frame.loc[4, "split"] = "train"
+    assert list(np.flatnonzero(too_near(frame, 20.5))) == [4]
     assert not too_near(frame, 19.5).any()
+    frame.loc[7:, "split"] = "val"
+    assert list(np.flatnonzero(too_near(frame, 20.5))) == [4, 7]
+    frame.loc[8:, "split"] = "train"
+    assert list(np.flatnonzero(too_near(frame, 20.5))) == [4, 7], "a val photo that goes needs no buffer"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_only_train_photos_are_too_near(drives):
         (["--by", "area", "--test-area", "1,1,2,2"], "no photo falls to test"),
         (["--block-m", "100000"], "no photo falls to val"),
         (["--test", "0.7", "--val", "0.3"], "leave nothing for train"),
-        (["--by", "random", "--buffer-m", "500"], "no train photo is 500 m from all others"),
+        (["--by", "random", "--buffer-m", "500"], "photo is 500 m from the other splits"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_told_in_one_line(drives, tmp_path, monkeypatch, capsys, words, message):
