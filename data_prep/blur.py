@@ -3,12 +3,14 @@
 ZoomLoc ships no detector: which one may be used, and how well it must work, depends on where the photos are shown.
 A hook is one of
 
-    "module:function"              function((h, w, 3) uint8 sRGB array) -> array of the same shape and type
+    "module:function"              function((h, w, 3) uint8 sRGB array) -> array of the same shape and type; the
+                                   module is installed or lies in the current folder
     "program --more {in} {out}"    reads the PNG file {in}, writes the image file {out}, exits with 0
 """
 
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib import import_module
@@ -38,6 +40,10 @@ def hook(text: str) -> Blur:
 
 def _function(text: str) -> Blur:
     module, _, name = text.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(
+            str(Path.cwd())
+        )  # where an installed command does not look, and users keep their modules
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # whatever the user's module does on import

@@ -65,3 +65,13 @@ def test_what_names_no_hook_is_refused_before_any_photo(text):
     with pytest.raises(ConfigError, match="blur") as raised:
         blur.hook(text)
     assert "\n" not in str(raised.value)
+
+
+def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch):
+    (tmp_path / "beside_me.py").write_text("def negative(pixels):\n    return 255 - pixels\n")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])  # as for an installed command
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert (blur.hook("beside_me:negative")(PIXELS) == 255 - PIXELS).all()
+    finally:
+        sys.modules.pop("beside_me", None)
