@@ -85,3 +85,38 @@ class Block(nn.Module):
     def forward(self, x: Tensor, frequencies: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
         x = x + self.self_attn(self.norm1(x), frequencies, cache, layer)
         return x + self.ffn(self.norm2(x))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from tokens to others, without biases and positions."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.out_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, others: Tensor) -> Tensor:
+        """x: (B, T, width), others: (B, S, width); all of them are seen."""
+        query, key, value = (
+            p(t).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for p, t in ((self.q_proj, x), (self.k_proj, others), (self.v_proj, others))
+        )
+        return self.out_proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+class CrossBlock(nn.Module):
+    """Pre-norm residual block of tokens that read others: attention, then the feed-forward net."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.cross_attn = CrossAttention(width, heads)
+        self.ffn = SwiGLU(width)
+        self.norm1 = RMSNorm(width)
+        self.norm2 = RMSNorm(width)
+
+    def forward(self, x: Tensor, others: Tensor) -> Tensor:
+        x = x + self.cross_attn(self.norm1(x), others)
+        return x + self.ffn(self.norm2(x))

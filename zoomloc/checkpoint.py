@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -10,16 +11,16 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from zoomloc.config import ModelConfig, parse
+from zoomloc.config import ModelConfig, PointerConfig, parse
 from zoomloc.encoder import from_published, to_published
 from zoomloc.errors import CheckpointError
-from zoomloc.model import ZoomModel
+from zoomloc.model import AnyModel, ZoomModel, make_model
 
 # Tensors in published files that are no parameters of ours: they follow from the configuration.
 _DERIVED = ("decoder.freqs",)
 
 
-def save(model: ZoomModel, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+def save(model: AnyModel, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Write config.json and model.safetensors (parameter names as published) into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {to_published(k): v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
@@ -29,7 +30,7 @@ def save(model: ZoomModel, folder: Path, *, dtype: torch.dtype = torch.float32) 
     temporary.replace(folder / "model.safetensors")
 
 
-def load(folder: Path) -> ZoomModel:
+def load(folder: Path) -> AnyModel:
     """Read what `save` wrote; float32, in evaluation mode. Raises CheckpointError or ConfigError."""
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
@@ -39,7 +40,14 @@ def load(folder: Path) -> ZoomModel:
         state = load_file(folder / "model.safetensors")
     except (json.JSONDecodeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {folder} is damaged ({error}); copy or train it again") from None
-    return _fill(parse(ModelConfig, values, where=str(folder / "config.json")), state, where=folder)
+    config = parse(_config_kind(values), values, where=str(folder / "config.json"))
+    model = make_model(config)
+    _fill(model, state, where=folder)
+    return model
+
+
+def _config_kind(values: Any) -> type[ModelConfig] | type[PointerConfig]:
+    return PointerConfig if isinstance(values, dict) and values.get("kind") == "pointer" else ModelConfig
 
 
 def load_published(path: Path, config: ModelConfig) -> ZoomModel:
@@ -57,10 +65,12 @@ def load_published(path: Path, config: ModelConfig) -> ZoomModel:
         raise CheckpointError(
             f"checkpoint {path} has no 'model_state_dict'; is it one of the published model?"
         )
-    return _fill(config, state["model_state_dict"], where=path)
+    model = ZoomModel(config)
+    _fill(model, state["model_state_dict"], where=path)
+    return model
 
 
-def fingerprint(model: ZoomModel) -> str:
+def fingerprint(model: AnyModel) -> str:
     """A short text that two models share if and only if their weights are the same."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -69,8 +79,7 @@ def fingerprint(model: ZoomModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _fill(config: ModelConfig, state: dict[str, Tensor], *, where: Path) -> ZoomModel:
-    model = ZoomModel(config)
+def _fill(model: AnyModel, state: dict[str, Tensor], *, where: Path) -> None:
     renamed = {from_published(key.removeprefix("_orig_mod.")): value.float() for key, value in state.items()}
     renamed = {key: value for key, value in renamed.items() if key not in _DERIVED}
     own = model.state_dict()
@@ -80,4 +89,4 @@ def _fill(config: ModelConfig, state: dict[str, Tensor], *, where: Path) -> Zoom
             f"checkpoint {where} does not fit its configuration: {wrong[0]} (and {len(wrong) - 1} more)"
         )
     model.load_state_dict(renamed)
-    return model.eval()
+    model.eval()

@@ -3,9 +3,20 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from zoomloc.errors import ConfigError
 
@@ -17,12 +28,12 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelConfig(_Strict):
-    """The published `just_zoom_in` architecture (arXiv 2603.25686) at any size. The defaults are the paper's.
+class ImageConfig(_Strict):
+    """What every model has: one encoder for photos and views, and how it is shown them. The defaults are the paper's.
 
     width, encoder_layers, encoder_heads, patch_px, table_px: the DINOv2 encoder (table_px: the image side its
-    position table was made for). decoder_layers, decoder_heads: the zoom decoder. photo_px: side of each of the
-    photo's two square halves. view_px: side of a view. branch, depth: the grid it decides over.
+    position table was made for). photo_px: side of each of the photo's two square halves. view_px: side of a view.
+    branch: children along a side of a cell.
     """
 
     width: PositiveInt = 768
@@ -32,33 +43,88 @@ class ModelConfig(_Strict):
     table_px: PositiveInt = 518
     photo_px: PositiveInt = 224
     view_px: PositiveInt = 224
-    decoder_layers: PositiveInt = 6
-    decoder_heads: PositiveInt = 12
     branch: PositiveInt = 4
-    depth: PositiveInt = 4
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> "ModelConfig":
+    def _heads_divide_width(self) -> "ImageConfig":
         for name in ("encoder_heads", "decoder_heads"):
-            heads = getattr(self, name)
+            heads = getattr(self, name, 1)
             if self.width % heads or (self.width // heads) % 2:
                 raise ValueError(f"width {self.width} must be an even multiple of {name} {heads}")
         return self
 
 
+class ModelConfig(ImageConfig):
+    """The published `just_zoom_in` architecture (arXiv 2603.25686) at any size.
+
+    decoder_layers, decoder_heads: the zoom decoder. depth: of the grid it decides over.
+    """
+
+    kind: Literal["just_zoom_in"] = "just_zoom_in"
+    decoder_layers: PositiveInt = 6
+    decoder_heads: PositiveInt = 12
+    depth: PositiveInt = 4
+
+
+class PointerConfig(ImageConfig):
+    """Our model, which scores a child by what it shows, in cells of any size: `zoomloc.pointer`.
+
+    decoder_layers, decoder_heads: of the attention by which queries read the photo. queries: what is looked for, as
+    so many alternatives (a street seen from above has some direction, and the photo does not say which). key_width:
+    numbers that a child is described by in the index. rim: whether a view shows a rim of one child around its cell.
+    not_here: whether every cell may answer that the photo is not in it.
+    """
+
+    kind: Literal["pointer"]
+    view_px: PositiveInt = 252
+    decoder_layers: PositiveInt = 2
+    decoder_heads: PositiveInt = 12
+    queries: PositiveInt = 8
+    key_width: PositiveInt = 48
+    rim: bool = True
+    not_here: bool = True
+
+    @property
+    def cells_across(self) -> int:
+        """Children along a side of a view, the rim's included."""
+        return self.branch + 2 * self.rim
+
+    @model_validator(mode="after")
+    def _patches_tile_children(self) -> "PointerConfig":
+        part = self.patch_px * self.cells_across
+        if self.view_px % part:
+            raise ValueError(
+                f"view_px {self.view_px} must be a multiple of {part}, so that patches tile the children"
+            )
+        return self
+
+
+def _kind(values: Any) -> str:
+    """What kind of model a configuration is of; those from before there were several do not say."""
+    return str(values.get("kind", "just_zoom_in") if isinstance(values, dict) else values.kind)
+
+
+AnyModelConfig = Annotated[
+    Annotated[ModelConfig, Tag("just_zoom_in")] | Annotated[PointerConfig, Tag("pointer")],
+    Discriminator(_kind),
+]
+
+
 class TrainConfig(_Strict):
     """A training run.
 
-    data: folder with manifest.parquet and region.json, relative to the configuration file. out: folder of the run.
-    encoder_weights: folder of the DINOv2 weights to begin with, such as a copy of facebook/dinov2-base, relative to the
-    file too (none: random ones). batch_size: photos a step over all processes. optimizer: "muon" takes the matrices of
-    the transformers' blocks and leaves the rest to AdamW. labels: of the exact grid, or the published benchmark's own,
-    which are hard and do not move. label_smoothing: mass spread evenly over the children. label_sigma_m: standard
-    deviation in metres by which a photo's position is blurred into soft labels (0: hard labels). grid_jitter_m: the
-    training grid is moved at random by up to this much, anew every step (0: never).
+    data: folder with manifest.parquet and region.json, relative to the configuration file, or several. out: folder of
+    the run. encoder_weights: folder of the DINOv2 weights to begin with, such as a copy of facebook/dinov2-base,
+    relative to the file too (none: random ones). batch_size: photos a step over all processes. optimizer: "muon" takes
+    the matrices of the transformers' blocks and leaves the rest to AdamW. labels: of the exact grid, or the published
+    benchmark's own, which are hard and do not move. label_smoothing: mass spread evenly over the children.
+    label_sigma_m: standard deviation in metres by which a photo's position is blurred into soft labels (0: hard
+    labels). grid_jitter_m, grid_scale, grid_turned: the training grid is moved at random by up to this much, made
+    larger or smaller by up to this factor, and turned by any angle, anew every step. off_path: how much it counts that
+    the other photos' cells are told from a photo's own ("pointer" only).
     """
 
-    data: Path
+    data: tuple[Path, ...]
     out: Path
     encoder_weights: Path | None = None
     seed: int = 0
@@ -73,17 +139,28 @@ class TrainConfig(_Strict):
     label_smoothing: float = 0.1
     label_sigma_m: float = 0.0
     grid_jitter_m: float = 0.0
+    grid_scale: float = Field(default=1.0, ge=1.0)
+    grid_turned: bool = False
+    off_path: float = 1.0
     augment: bool = True
     cache_photos: bool = False
     workers: int = 2
     checkpoint_minutes: PositiveFloat = 5.0
     validate_every: PositiveInt = 1000
-    model: ModelConfig = ModelConfig()
+    model: AnyModelConfig = ModelConfig()
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_is_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
 
     @model_validator(mode="after")
     def _published_labels_are_hard(self) -> "TrainConfig":
-        if self.labels == "published" and (self.label_sigma_m or self.grid_jitter_m):
-            raise ValueError('labels = "published" go with label_sigma_m = 0 and grid_jitter_m = 0')
+        moved = self.grid_jitter_m or self.grid_scale > 1 or self.grid_turned
+        if self.labels == "published" and (self.label_sigma_m or moved or self.model.kind == "pointer"):
+            raise ValueError(
+                'labels = "published" go with label_sigma_m = 0, a grid that stays and kind = "just_zoom_in"'
+            )
         return self
 
 
@@ -102,8 +179,10 @@ def load_train_config(path: Path) -> TrainConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {path} is not valid TOML: {error}") from None
     config = parse(TrainConfig, values, where=str(path))
-    places = {"data": config.data, "out": config.out, "encoder_weights": config.encoder_weights}
-    return config.model_copy(update={key: place and path.parent / place for key, place in places.items()})
+    here = path.parent
+    weights = config.encoder_weights and here / config.encoder_weights
+    places = {"data": tuple(here / city for city in config.data), "out": here / config.out}
+    return config.model_copy(update=places | {"encoder_weights": weights})
 
 
 def parse(kind: type[Config], values: dict[str, Any], *, where: str) -> Config:
@@ -116,9 +195,10 @@ def parse(kind: type[Config], values: dict[str, Any], *, where: str) -> Config:
 
 def _explain(kind: type[_Strict], error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "configuration"
+    kinds = ("just_zoom_in", "pointer")  # the library counts them to the place
+    key = ".".join(str(part) for part in first["loc"] if part not in kinds) or "configuration"
     if first["type"] != "extra_forbidden":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}"
-    known = [*kind.model_fields, *ModelConfig.model_fields]
+    known = [*kind.model_fields, *ModelConfig.model_fields, *PointerConfig.model_fields]
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=3)
     return f"unknown key '{key}'" + (f"; did you mean {' or '.join(near)}?" if near else "")

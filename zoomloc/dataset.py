@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,13 @@ from zoomloc.progress import progress
 
 @dataclass(frozen=True)
 class Batch:
-    """photos: (B, px, 2 px, 3) uint8. xy: (B, 2) float64, metres in the region's CRS."""
+    """photos: (B, px, 2 px, 3) uint8. xy: (B, 2) float64, metres in the CRS of the photo's region. fov_deg: (B,), nan
+    where unknown. city: (B,) which of the datasets a photo is of."""
 
     photos: Tensor
     xy: Tensor
+    fov_deg: Tensor
+    city: Tensor
 
 
 class PhotoDataset(torch.utils.data.Dataset[Batch]):
@@ -45,6 +48,7 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
         self.paths = [folder / name for name in rows.photo[inside]]
         self.xy = torch.from_numpy(xy[inside])
         self.lat_lon = np.stack([rows.geometry.y[inside], rows.geometry.x[inside]], axis=1)
+        self.fov_deg = torch.from_numpy(rows.fov[inside].to_numpy(np.float32, na_value=np.nan))
         self.px = px
         self._cached: Tensor | None = self._decode_all(split) if cache else None
 
@@ -55,10 +59,13 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> Batch:
+        city = torch.zeros(len(indices), dtype=torch.long)
+        return Batch(self._pixels(indices), self.xy[indices], self.fov_deg[indices], city)
+
+    def _pixels(self, indices: list[int]) -> Tensor:
         if self._cached is not None:
-            return Batch(self._cached[indices], self.xy[indices])
-        pixels = np.stack([self._decode(i) for i in indices])
-        return Batch(torch.from_numpy(pixels), self.xy[indices])
+            return self._cached[indices]
+        return torch.from_numpy(np.stack([self._decode(i) for i in indices]))
 
     def _decode(self, index: int) -> NDArray[np.uint8]:
         return shrink(photo.load(self.paths[index]).pixels, self.px)
@@ -71,6 +78,31 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
             ):
                 out[i] = torch.from_numpy(pixels.copy())
         return out
+
+
+class Cities(torch.utils.data.Dataset[Batch]):
+    """The photos of several datasets, one after the other."""
+
+    def __init__(self, cities: list[PhotoDataset]) -> None:
+        self.cities = cities
+        self._first = np.cumsum([0, *map(len, cities)])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        city = np.searchsorted(self._first, indices, side="right") - 1
+        parts = []
+        for number in np.unique(city):
+            part = self.cities[number].__getitems__(
+                (np.array(indices)[city == number] - self._first[number]).tolist()
+            )
+            parts.append(replace(part, city=torch.full_like(part.city, int(number))))
+        order = torch.from_numpy(np.argsort(city, kind="stable").argsort())  # back to the order asked for
+        return Batch(*(torch.cat([getattr(part, f.name) for part in parts])[order] for f in fields(Batch)))
 
 
 def _inside(grid: Grid, xy: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from zoomloc.config import ModelConfig
+from zoomloc.config import ImageConfig
 from zoomloc.errors import ConfigError
 
 # ImageNet statistics, which DINOv2 was trained with.
@@ -27,8 +27,9 @@ _RENAMED = (
 class Encoder(nn.Module):
     """DINOv2 (arXiv 2304.07193), its weights random at first; the feature of an image is its CLS token."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ImageConfig) -> None:
         super().__init__()
+        self._patch_px = config.patch_px
         from transformers import Dinov2Config, Dinov2Model  # here: importing it takes seconds
 
         self.backbone = Dinov2Model(
@@ -61,6 +62,11 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, h, w) normalised images -> (N, width) features; h and w are multiples of the patch side."""
         return self.backbone(pixel_values=images).last_hidden_state[:, 0]
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(N, 3, h, w) normalised images -> (N, h / patch, w / patch, width), a feature for every patch."""
+        tokens = self.backbone(pixel_values=images).last_hidden_state[:, 1:]
+        return tokens.unflatten(1, (-1, images.shape[-1] // self._patch_px))
 
 
 def shrink(pixels: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tiles import Pyramid
+from tiles import Bounds, Pyramid
 from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import OutputError
-from zoomloc.grid import Grid
-from zoomloc.model import ZoomModel
+from zoomloc.grid import Cell, Grid
+from zoomloc.model import AnyModel
 from zoomloc.progress import progress
 from zoomloc.region import Region
 from zoomloc.views import seen
@@ -26,21 +26,22 @@ FEATURES, KNOWN = "features.npy", "known.npy"
 class Index:
     """Features of a region's inner cells, kept once encoded, so that later photos find them ready.
 
-    A cell's row in the table is its path read as a number in base branch², after all coarser cells. Features are
-    kept in half precision: 2 bytes · width · number of inner cells.
+    A cell's row in the table is its number: that of the root is 0, those of the children of cell i begin at
+    branch² · i + 1. Features, of any shape the model gives them, are kept in half precision: 1.5 kB a cell for the
+    pointer model as it comes, 0.7 GB for a city of 10,000 km².
     """
 
-    def __init__(self, model: ZoomModel, pyramid: Pyramid, grid: Grid) -> None:
+    def __init__(self, model: AnyModel, pyramid: Pyramid, grid: Grid) -> None:
         self.grid = grid
         self.pyramid, self._model = pyramid, model
         self._n_children = grid.branch**2
         self._first = [sum(self._n_children**i for i in range(level)) for level in range(grid.depth + 1)]
         self._device = next(model.parameters()).device
-        self._table: NDArray[np.float16] = np.zeros((self._first[-1], model.config.width), np.float16)
+        self._table: NDArray[np.float16] = np.zeros((self._first[-1], *model.feature_shape), np.float16)
         self._known = np.zeros(self._first[-1], bool)
 
     @classmethod
-    def of(cls, model: ZoomModel, region: Region) -> "Index":
+    def of(cls, model: AnyModel, region: Region) -> "Index":
         """The index of a region, with what `build` left on disk for this very model, square and imagery."""
         index = cls(model, region.open(), region.grid)
         if not _all_on_disk(region).is_dir():
@@ -52,13 +53,17 @@ class Index:
         return index
 
     def features(self, paths: Tensor) -> Tensor:
-        """Features (N, C) of the cells that paths (N, level) lead to. Raises tiles.TilesError."""
+        """Features (N, …) of the cells that paths (N, level) lead to. Raises tiles.TilesError."""
         level = paths.shape[1]
         rows = np.full(len(paths), self._first[level])
         for i in range(level):
             rows += paths[:, i].numpy() * self._n_children ** (level - 1 - i)
-        self._encode(np.unique(rows[~self._known[rows]]))
-        return torch.from_numpy(self._table[rows]).to(self._device).float()
+        return self.at(rows)
+
+    def at(self, numbers: NDArray[np.int64]) -> Tensor:
+        """Features (N, …) of the cells with these numbers. Raises tiles.TilesError."""
+        self._encode(np.unique(numbers[~self._known[numbers]]))
+        return torch.from_numpy(self._table[numbers]).to(self._device).float()
 
     def fill(self) -> None:
         """Encode every inner cell that is not yet, with a progress bar. Raises tiles.TilesError."""
@@ -69,17 +74,29 @@ class Index:
     @torch.inference_mode()
     def _encode(self, rows: NDArray[np.intp]) -> None:
         for part in _parts(rows):
-            views = torch.from_numpy(np.stack([self._view(int(row)) for row in part]))
-            self._table[part] = self._model.encode_views(views.to(self._device)).cpu().numpy()
+            cells = [self._cell(int(row)) for row in part]
+            views = torch.from_numpy(np.stack([self._view(cell) for cell in cells])).to(self._device)
+            side_m = torch.tensor([self.grid.side_m(cell.level) for cell in cells], device=self._device)
+            self._table[part] = self._model.encode_views(views, side_m).cpu().numpy()
             self._known[part] = True
 
-    def _view(self, row: int) -> NDArray[np.uint8]:
+    def _cell(self, row: int) -> Cell:
         level = sum(row >= first for first in self._first[1:])
         number, path = row - self._first[level], []
         for _ in range(level):
             number, child = divmod(number, self._n_children)
             path.append(child)
-        return seen(self.pyramid.view(*self.grid.cell(tuple(reversed(path))), self._model.config.view_px))
+        return self.grid.cell(tuple(reversed(path)))
+
+    def _view(self, cell: Cell) -> NDArray[np.uint8]:
+        """What the model sees of a cell: the cell itself, or with a rim around it."""
+        px = self._model.config.view_px
+        if self._model.reach == 1:
+            return seen(self.pyramid.view(*cell, px))
+        west, south, east, north = self.grid.bounds(cell)
+        rim_m = self.grid.side_m(cell.level) * (self._model.reach - 1) / 2
+        wider = Bounds(west - rim_m, south - rim_m, east + rim_m, north + rim_m)
+        return seen(self.pyramid.source.read(wider, self.grid.crs, (px, px)))
 
 
 def _parts(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -87,7 +104,7 @@ def _parts(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return np.split(rows, range(BATCH, len(rows), BATCH)) if len(rows) else []
 
 
-def build(model: ZoomModel, region: Region) -> Path:
+def build(model: AnyModel, region: Region) -> Path:
     """Encode every inner cell of a region and keep the features on disk, beside the region file.
 
     Killed and called again, it goes on. Returns the folder written. Raises tiles.TilesError for imagery that fails,
@@ -106,10 +123,12 @@ def build(model: ZoomModel, region: Region) -> Path:
     return folder
 
 
-def place_on_disk(model: ZoomModel, region: Region) -> Path:
+def place_on_disk(model: AnyModel, region: Region) -> Path:
     """Where the index of this very model, square and imagery belongs."""
     square = [region.crs, region.north_west, region.size_m, region.branch, region.depth]
-    facts = json.dumps([fingerprint(model), model.config.view_px, square, region.imagery_stamp()])
+    facts = json.dumps(
+        [fingerprint(model), model.config.view_px, model.reach, square, region.imagery_stamp()]
+    )
     key = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return _all_on_disk(region) / key
 

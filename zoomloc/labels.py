@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoomloc.config import LabelMode
 from zoomloc.grid import Grid, published_paths
+from zoomloc.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -26,28 +27,26 @@ class Labels:
     inside: Tensor
 
 
-def make_labels(
-    grid: Grid, xy: Tensor, *, shift_m: tuple[float, float] = (0.0, 0.0), sigma_m: float = 0.0
-) -> Labels:
-    """Labels for positions xy (B, 2), float64, in the grid's CRS, with the grid moved by shift_m (east, north).
+def make_labels(placement: Placement, xy: Tensor, *, branch: int, depth: int, sigma_m: float = 0.0) -> Labels:
+    """Labels for positions xy (B, 2), float64, in the CRS of the square that the grid lies on.
 
     sigma_m > 0 blurs a position by a Gaussian of this standard deviation: a child's target is the share of it that
     falls on the child, among the children of the cell that holds the position.
     """
-    west, north = grid.north_west[0] + shift_m[0], grid.north_west[1] + shift_m[1]
-    offset = torch.stack([north - xy[:, 1], xy[:, 0] - west], dim=1)  # (B, 2) metres south and east
-    leaves = (offset / grid.leaf_m).floor().long()  # row, column
-    side = grid.branch**grid.depth
+    offset = placement.offsets(xy)
+    side = branch**depth
+    leaves = (offset / (placement.side_m / side)).floor().long()  # row, column
     inside = ((leaves >= 0) & (leaves < side)).all(dim=1)
     leaves = leaves.clamp(0, side - 1)
     cells, actions, targets = [], [], []
-    for level in range(grid.depth):
-        cell = leaves // grid.branch ** (grid.depth - level)
-        child = leaves // grid.branch ** (grid.depth - level - 1) % grid.branch
+    for level in range(depth):
+        cell = leaves // branch ** (depth - level)
+        child = leaves // branch ** (depth - level - 1) % branch
         cells.append(cell)
-        actions.append(child[:, 0] * grid.branch + child[:, 1])
-        corner = offset - cell * grid.side_m(level)  # of the position within its cell
-        targets.append(_soft_target(corner, child, grid.side_m(level + 1), grid.branch, sigma_m))
+        actions.append(child[:, 0] * branch + child[:, 1])
+        cell_m = placement.side_m / branch**level
+        corner = offset - cell * cell_m  # of the position within its cell
+        targets.append(_soft_target(corner, child, cell_m / branch, branch, sigma_m))
     return Labels(torch.stack(cells, 1), torch.stack(actions, 1), torch.stack(targets, 1), inside)
 
 

@@ -1,20 +1,24 @@
-"""The zoom model: encoder and decoder together, in the published configuration `just_zoom_in`."""
+"""The published zoom model, `just_zoom_in`: encoder and decoder together; and what makes a model of a configuration."""
 
 import torch
 from torch import Tensor, nn
 
-from zoomloc.config import ModelConfig
+from zoomloc.config import ImageConfig, ModelConfig, PointerConfig
 from zoomloc.decoder import ZoomDecoder
 from zoomloc.encoder import Encoder, normalise
 from zoomloc.errors import ConfigError
+from zoomloc.pointer import PointerModel
 
 
 class ZoomModel(nn.Module):
     """Just Zoom In (arXiv 2603.25686): one encoder for photos and views, one causal decoder for the decisions."""
 
+    reach = 1.0  # a view shows its cell and nothing else
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.feature_shape = (config.width,)  # of what the index keeps of a cell
         self.encoder = Encoder(config)
         self.decoder = ZoomDecoder(
             width=config.width,
@@ -23,13 +27,14 @@ class ZoomModel(nn.Module):
             n_children=config.branch**2,
         )
 
-    def encode_photos(self, photos: Tensor) -> Tensor:
-        """(B, px, 2 px, 3) uint8 -> (B, C), the mean of the features of the left and the right half."""
+    def encode_photos(self, photos: Tensor, fov_deg: Tensor | None = None) -> Tensor:
+        """(B, px, 2 px, 3) uint8 -> (B, C), the mean of the features of the left and the right half; of whatever field
+        of view."""
         halves = photos.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)  # (2 B, px, px, 3)
         return self.encoder(normalise(halves)).unflatten(0, (-1, 2)).mean(dim=1)
 
-    def encode_views(self, views: Tensor) -> Tensor:
-        """(N, px, px, 3) uint8 -> (N, C)."""
+    def encode_views(self, views: Tensor, side_m: Tensor | None = None) -> Tensor:
+        """(N, px, px, 3) uint8 -> (N, C), of cells of whatever size."""
         return self.encoder(normalise(views))
 
     def forward(self, photos: Tensor, views: Tensor, view_index: Tensor, actions: Tensor) -> Tensor:
@@ -39,6 +44,17 @@ class ZoomModel(nn.Module):
         of them each photo sees at each level; actions (B, L). Returns logits (B, L, children).
         """
         return self.decoder(self.encode_photos(photos), self.encode_views(views)[view_index], actions)
+
+
+AnyModel = ZoomModel | PointerModel
+
+
+def make_model(config: ImageConfig) -> AnyModel:
+    """A model with random weights."""
+    if isinstance(config, PointerConfig):
+        return PointerModel(config)
+    assert isinstance(config, ModelConfig)
+    return ZoomModel(config)
 
 
 def n_parameters(model: nn.Module) -> int:

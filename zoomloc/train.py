@@ -15,21 +15,25 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from zoomloc import checkpoint, manifest
 from zoomloc.augment import augment
-from zoomloc.config import TrainConfig
-from zoomloc.dataset import Batch, PhotoDataset, StepBatches, seeded
+from zoomloc.config import ModelConfig, TrainConfig
+from zoomloc.dataset import Batch, Cities, PhotoDataset, StepBatches, seeded
 from zoomloc.errors import ConfigError, OutputError
 from zoomloc.evaluate import evaluate
-from zoomloc.labels import Labels, make_labels, published_labels
+from zoomloc.grid import Grid
+from zoomloc.labels import make_labels, published_labels
+from zoomloc.lesson import Lesson, make_lesson, merged
 from zoomloc.localizer import Localizer
-from zoomloc.model import ZoomModel, n_parameters, pick_device
+from zoomloc.losses import path_loss, pointer_loss
+from zoomloc.model import AnyModel, make_model, n_parameters, pick_device
 from zoomloc.muon import Muon
+from zoomloc.placement import Placement
+from zoomloc.pointer import PointerModel
 from zoomloc.progress import bar
 from zoomloc.region import Region
 from zoomloc.views import ViewBank
@@ -69,23 +73,36 @@ def train(config: TrainConfig, *, device: str = "auto") -> Path:
 
 
 def _train(config: TrainConfig, processes: Processes, device: torch.device) -> Path:
-    region = Region.load(config.data / "region.json")
-    _check_fits(config, region, processes)
+    regions = [Region.load(city / "region.json") for city in config.data]
+    for region in regions:
+        _check_fits(config, region, processes)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{config.out}: cannot be made ({error.strerror}); choose another `out`") from None
-    data = PhotoDataset(
-        config.data, "train", region.grid, px=config.model.photo_px, cache=config.cache_photos
+    data = Cities(
+        [
+            PhotoDataset(city, "train", region.grid, px=config.model.photo_px, cache=config.cache_photos)
+            for city, region in zip(config.data, regions, strict=True)
+        ]
     )
-    bank = ViewBank(region.open(), region.grid, px=config.model.view_px, margin_m=config.grid_jitter_m)
     torch.manual_seed(config.seed)
-    model = ZoomModel(config.model)
+    model = make_model(config.model)
+    banks = [
+        ViewBank(
+            region.open(),
+            region.grid,
+            px=config.model.view_px,
+            reach=model.reach,
+            margin_m=config.grid_jitter_m,
+        )
+        for region in regions
+    ]
     if config.encoder_weights:
         model.encoder.load_weights(config.encoder_weights)
-    trainer = _Trainer(config, model.to(device), bank, processes, device)
+    trainer = _Trainer(config, model.to(device), banks, processes, device)
     first = trainer.resume()
-    monitor = _Monitor(trainer, region, enabled=processes.leads)
+    monitor = _Monitor(trainer, enabled=processes.leads)
     saved = time.monotonic()
     with _stop_asked() as stop_asked:
         for step, batch in enumerate(
@@ -118,7 +135,7 @@ def _stop_asked() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _loader(data: PhotoDataset, config: TrainConfig, first: int, processes: Processes) -> DataLoader[Batch]:
+def _loader(data: Cities, config: TrainConfig, first: int, processes: Processes) -> DataLoader[Batch]:
     """The batches of the steps still to do."""
     batches = StepBatches(
         len(data),
@@ -139,12 +156,12 @@ class _Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        model: ZoomModel,
-        bank: ViewBank,
+        model: AnyModel,
+        banks: list[ViewBank],
         processes: Processes,
         device: torch.device,
     ) -> None:
-        self.config, self.model, self.bank = config, model, bank
+        self.config, self.model, self.banks = config, model, banks
         self.processes, self.device = processes, device
         self.optimizers = _optimizers(model, config)
         self.checkpoint = config.out / "checkpoint"
@@ -153,23 +170,35 @@ class _Trainer:
 
     def step(self, batch: Batch, step: int) -> float:
         """One optimizer step; returns this process's loss."""
-        config = self.config
-        shift_m = _random_shift(config, step)
-        if config.labels == "published":
-            labels = published_labels(self.bank.grid, batch.xy)
-        else:
-            labels = make_labels(self.bank.grid, batch.xy, shift_m=shift_m, sigma_m=config.label_sigma_m)
-        views, view_index = _distinct_views(self.bank, labels, shift_m)
+        lesson = self._lesson(batch, step)
         photos = batch.photos.to(self.device)
-        if config.augment:
-            photos = augment(photos, seeded(config.seed, 1, step, self.processes.rank))
+        if self.config.augment:
+            photos = augment(photos, seeded(self.config.seed, 1, step, self.processes.rank))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self._runner(
-                photos, views.to(self.device), view_index.to(self.device), labels.actions.to(self.device)
-            )
-        loss = _loss(logits.float(), labels, config.label_smoothing)
-        self._update(loss, config.learning_rate * _schedule(step, config))
+            loss = self._loss(photos, batch.fov_deg, lesson)
+        self._update(loss, self.config.learning_rate * _schedule(step, self.config))
         return float(loss.detach())
+
+    def _lesson(self, batch: Batch, step: int) -> Lesson:
+        config, placements, parts = self.config, [], []
+        for number, bank in enumerate(self.banks):
+            placement, xy = _placement(bank.grid, config, step, number), batch.xy[batch.city == number]
+            placements.append(placement)
+            if config.labels == "published":
+                parts.append(published_labels(bank.grid, xy))
+            else:
+                shape = {"branch": bank.grid.branch, "depth": bank.grid.depth}
+                parts.append(make_labels(placement, xy, **shape, sigma_m=config.label_sigma_m))
+        return make_lesson(merged(parts, batch.city), batch.city, self.banks, placements)
+
+    def _loss(self, photos: Tensor, fov_deg: Tensor, lesson: Lesson) -> Tensor:
+        views = lesson.views.to(self.device)
+        if isinstance(self.model, PointerModel):
+            sides = lesson.side_m.to(self.device), lesson.n_views, lesson.sides_m.to(self.device)
+            log_p = self._runner(photos, fov_deg.to(self.device), views, *sides)
+            return pointer_loss(log_p, lesson, self.config.label_smoothing, self.config.off_path)
+        at = lesson.view_index.to(self.device), lesson.labels.actions.to(self.device)
+        return path_loss(self._runner(photos, views, *at).float(), lesson.labels, self.config.label_smoothing)
 
     def _update(self, loss: Tensor, learning_rate: float) -> None:
         self.model.zero_grad(set_to_none=True)
@@ -229,10 +258,10 @@ class _Trainer:
 class _Monitor:
     """What a person sees of a run: a progress bar, TensorBoard scalars, the accuracy on validation photos."""
 
-    def __init__(self, trainer: _Trainer, region: Region, *, enabled: bool) -> None:
+    def __init__(self, trainer: _Trainer, *, enabled: bool) -> None:
         from torch.utils.tensorboard import SummaryWriter  # here: slow to import
 
-        self._trainer, self._region, self._losses = trainer, region, deque[float](maxlen=50)
+        self._trainer, self._losses = trainer, deque[float](maxlen=50)
         self._writer = SummaryWriter(str(trainer.config.out / "log")) if enabled else None
 
     def track(self, loader: DataLoader[Batch], first: int) -> Iterator[Batch]:
@@ -261,8 +290,8 @@ class _Monitor:
             self._validate(step)
 
     def _validate(self, step: int) -> None:
-        """Greedy zooming on the first validation photos, where the dataset has any."""
-        data, labels = self._trainer.config.data, self._trainer.config.labels
+        """Greedy zooming on the first validation photos of the first dataset, where it has any."""
+        data, labels = self._trainer.config.data[0], self._trainer.config.labels
         if self._writer is None or not (manifest.read(data / "manifest.parquet").split == "val").any():
             return
         localizer = Localizer(self._trainer.model)
@@ -279,32 +308,14 @@ class _Monitor:
             self._writer.close()
 
 
-def _loss(logits: Tensor, labels: Labels, smoothing: float) -> Tensor:
-    """Cross-entropy with the smoothed targets, the mean over levels and over photos that lie on the grid."""
-    targets = labels.targets.to(logits.device)
-    targets = targets * (1 - smoothing) + smoothing / targets.shape[-1]
-    each = -(targets * F.log_softmax(logits, dim=-1)).sum(-1).mean(-1)  # (B,)
-    weight = labels.inside.to(each)
-    return (each * weight).sum() / weight.sum().clamp(min=1)
-
-
-def _distinct_views(bank: ViewBank, labels: Labels, shift_m: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """The views a batch looks at, each once: (N, px, px, 3), and which of them at (B, L)."""
-    views, index, known = [], [], 0
-    for level in range(labels.cells.shape[1]):
-        cells, inverse = labels.cells[:, level].unique(dim=0, return_inverse=True)
-        views.append(bank.cut(level, [(int(row), int(col)) for row, col in cells], shift_m))
-        index.append(inverse + known)
-        known += len(cells)
-    return torch.cat(views), torch.stack(index, dim=1)
-
-
-def _random_shift(config: TrainConfig, step: int) -> tuple[float, float]:
-    """How far this step's grid is moved, the same for all processes."""
-    if config.grid_jitter_m == 0:
-        return 0.0, 0.0
-    east, north = (torch.rand(2, generator=seeded(config.seed, 2, step)) * 2 - 1).tolist()
-    return east * config.grid_jitter_m, north * config.grid_jitter_m
+def _placement(grid: Grid, config: TrainConfig, step: int, city: int) -> Placement:
+    """Where this step's grid lies, the same for all processes."""
+    if config.grid_jitter_m == 0 and config.grid_scale == 1 and not config.grid_turned:
+        return Placement.of(grid)
+    generator = seeded(config.seed, 2, step, city)
+    return Placement.draw(
+        grid, generator, shift_m=config.grid_jitter_m, scale=config.grid_scale, turned=config.grid_turned
+    )
 
 
 def _schedule(step: int, config: TrainConfig) -> float:
@@ -315,10 +326,10 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimizers(model: ZoomModel, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def _optimizers(model: AnyModel, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """AdamW, which decays only matrices, not norms, biases, tokens and tables; or Muon for the blocks' matrices."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    hidden = [p for name, p in trained.items() if p.ndim == 2 and (".layer." in name or ".blocks." in name)]
+    hidden = [p for name, p in trained.items() if p.ndim == 2 and {"layer", "blocks"} & set(name.split("."))]
     by_muon = {id(p) for p in hidden} if config.optimizer == "muon" else set()
     others = [p for p in trained.values() if id(p) not in by_muon]
     groups = [
@@ -341,10 +352,15 @@ def _join() -> Processes:
 
 def _check_fits(config: TrainConfig, region: Region, processes: Processes) -> None:
     model = config.model
-    if (model.branch, model.depth) != (region.branch, region.depth):
+    if model.branch != region.branch:
         raise ConfigError(
-            f"the model zooms {model.depth} times by {model.branch}, but region '{region.name}' has depth "
-            f"{region.depth} and branch {region.branch}; change `depth` in [model] or in region.json"
+            f"the model divides cells into {model.branch} x {model.branch}, but region '{region.name}' has branch "
+            f"{region.branch}; change `branch` in [model] or in region.json"
+        )
+    if isinstance(model, ModelConfig) and model.depth != region.depth:
+        raise ConfigError(
+            f"the model zooms {model.depth} times, but region '{region.name}' has depth {region.depth}; change "
+            "`depth` in [model] or in region.json"
         )
     if config.batch_size % processes.world:
         raise ConfigError(f"batch_size {config.batch_size} does not divide by {processes.world} processes")

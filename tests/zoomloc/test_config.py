@@ -9,6 +9,8 @@ from zoomloc.errors import ConfigError
 
 GOOD = 'data = "d"\nout = "o"\nsteps = 10\nbatch_size = 2\n'
 
+POINTER = GOOD + '[model]\nkind = "pointer"\n'
+
 
 def load(tmp_path: Path, text: str):
     path = tmp_path / "c.toml"
@@ -18,7 +20,9 @@ def load(tmp_path: Path, text: str):
 
 def test_folders_are_relative_to_the_file(tmp_path):
     config = load(tmp_path, GOOD + "[model]\nwidth = 768\n")
-    assert (config.data, config.out) == (tmp_path / "d", tmp_path / "o")
+    assert (config.data, config.out) == ((tmp_path / "d",), tmp_path / "o")
+    several = load(tmp_path, GOOD.replace('"d"', '["d", "e"]'))
+    assert several.data == (tmp_path / "d", tmp_path / "e")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +34,10 @@ def test_folders_are_relative_to_the_file(tmp_path):
         (GOOD.replace("steps = 10", "steps = -1"), "steps: .*greater than 0"),
         (GOOD.replace("steps = 10\n", ""), "steps: .*required"),
         ("steps = ", "not valid TOML"),
+        (POINTER + "key_widht = 3", "unknown key 'model.key_widht'; did you mean key_width"),
+        (POINTER + "view_px = 96", "view_px 96 must be a multiple of 84"),
+        (POINTER + "depth = 3", "unknown key 'model.depth'"),
+        ('labels = "published"\n' + POINTER, '"published" go with .* kind = "just_zoom_in"'),
     ],
 )
 def test_mistakes(tmp_path, text, says):

@@ -1,0 +1,58 @@
+"""What one training step looks at: the views of its photos' cells, each once, and what is right there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoomloc.labels import Labels
+from zoomloc.placement import Placement
+from zoomloc.views import ViewBank
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Of B photos over L levels, whose cells have N views, level after level.
+
+    labels: of the photos, in their order. views: (N, px, px, 3) uint8. view_index: (B, L) which of them shows a photo's
+    cell. side_m: (N,) of the cells. n_views: of each level. sides_m: (B, L) of the photos' cells.
+    """
+
+    labels: Labels
+    views: Tensor
+    view_index: Tensor
+    side_m: Tensor
+    n_views: list[int]
+    sides_m: Tensor
+
+
+def make_lesson(
+    labels: Labels, city: Tensor, banks: Sequence[ViewBank], placements: Sequence[Placement]
+) -> Lesson:
+    """city: (B,) which of the banks, each with its grid on a placement, a photo's cells are of."""
+    depth = labels.cells.shape[1]
+    views, view_index = [], []
+    side_m: list[float] = []
+    n_views: list[int] = []
+    for level in range(depth):
+        keys, inverse = torch.cat([city[:, None], labels.cells[:, level]], dim=1).unique(
+            dim=0, return_inverse=True
+        )
+        view_index.append(inverse + sum(n_views))
+        n_views.append(len(keys))
+        for number in keys[:, 0].unique().tolist():  # in order, as the keys are
+            cells = [(row, col) for which, row, col in keys.tolist() if which == number]
+            views.append(banks[number].cut(placements[number], level, cells))
+            side_m += [placements[number].side_m / banks[number].grid.branch ** level] * len(cells)
+    index = torch.stack(view_index, dim=1)
+    sides = torch.tensor(side_m)
+    return Lesson(labels, torch.cat(views), index, sides, n_views, sides[index])
+
+
+def merged(parts: Sequence[Labels], city: Tensor) -> Labels:
+    """The labels of every city's photos, put back into the order of `city` (B,)."""
+    order = torch.cat([(city == number).nonzero()[:, 0] for number in city.unique()]).argsort()
+    return Labels(
+        *(torch.cat([getattr(p, name) for p in parts])[order] for name in Labels.__dataclass_fields__)
+    )

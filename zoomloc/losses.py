@@ -1,0 +1,49 @@
+"""What training makes small."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoomloc.labels import Labels
+from zoomloc.lesson import Lesson
+
+
+def path_loss(logits: Tensor, labels: Labels, smoothing: float) -> Tensor:
+    """Of the published model: logits (B, L, children). Cross-entropy with the smoothed targets, the mean over levels
+    and over photos that lie on the grid."""
+    targets = _smooth(labels.targets.to(logits.device), smoothing)
+    each = -(targets * F.log_softmax(logits, dim=-1)).sum(-1).mean(-1)  # (B,)
+    weight = labels.inside.to(each)
+    return (each * weight).sum() / weight.sum().clamp(min=1)
+
+
+def pointer_loss(log_p: list[Tensor], lesson: Lesson, smoothing: float, off_path: float) -> Tensor:
+    """Of the pointer model: log-probabilities (B, N, children + 1) of every photo at every cell of a level.
+
+    At a photo's own cell, cross-entropy with the smoothed targets; at the others of the batch, and at its city's whole
+    square where the photo lies outside, that of "not here". The mean over levels; off_path weighs the others.
+    """
+    device = log_p[0].device
+    targets = _smooth(lesson.labels.targets.to(device), smoothing)  # (B, L, children)
+    inside = lesson.labels.inside.to(device)
+    rows = torch.arange(len(inside), device=device)
+    total = torch.zeros((), device=device)
+    before = 0
+    for level, each in enumerate(log_p):
+        own = lesson.view_index[:, level].to(device) - before
+        before += each.shape[1]
+        at_own = each[rows, own]  # (B, children + 1)
+        here = -(targets[:, level] * at_own[:, :-1]).sum(-1)
+        if off_path == 0:
+            total = total + (here * inside).mean()
+            continue
+        others = torch.ones(each.shape[:2], device=device)
+        others[rows, own] = 0
+        absent = (-each[..., -1] * others).sum() / others.sum().clamp(min=1)
+        outside = -at_own[:, -1] if level == 0 else torch.zeros_like(here)
+        total = total + torch.where(inside, here, outside).mean() + off_path * absent
+    return total / len(log_p)
+
+
+def _smooth(targets: Tensor, smoothing: float) -> Tensor:
+    return targets * (1 - smoothing) + smoothing / targets.shape[-1]

@@ -1,0 +1,136 @@
+"""The pointer model: a child is scored by what it shows, a decision depends on its cell and the photo alone.
+
+A view reaches one child beyond its cell on every side, and every child is described by a key of a few numbers, which
+an index keeps. The photo is read by a few queries, alternatives of what to look for from above. A child's score is
+the log of the sum over them of the exponentials of query · key; "not here" has a score that depends on the photo and
+the cell's size. As nothing else enters, all cells of a map are scored by one matrix product, and the probabilities of
+the whole tree are exact (the Markov zoom of MVAR, arXiv 2505.12742, applied to zoom decisions).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generation.core import CrossBlock, RMSNorm
+from zoomloc.config import PointerConfig
+from zoomloc.encoder import Encoder, normalise
+
+USUAL_FOV_DEG = 70.0  # of a photo that does not say its own
+LEAF_M = 40.0  # sizes of cells are told to the model as logarithms, in units of this
+WAVES = (1, 2, 4)  # of the azimuth, around the circle
+START_SCALE, START_NOT_HERE = 5.0, 3.0
+
+
+class PointerModel(nn.Module):
+    """Scores the children of cells for photos."""
+
+    def __init__(self, config: PointerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.encoder = Encoder(config)
+        self.azimuth = nn.Linear(2 * len(WAVES), width)
+        self.photo_norm = nn.LayerNorm(width)
+        self.alternatives = nn.Parameter(torch.randn(config.queries, width) / math.sqrt(width))
+        self.sizes = nn.ModuleDict({kind: _size_embedding(width) for kind in ("photo", "view")})
+        self.blocks = nn.ModuleList(
+            CrossBlock(width, config.decoder_heads) for _ in range(config.decoder_layers)
+        )
+        self.final_norm = RMSNorm(width)
+        self.to_query = nn.Linear(width, config.key_width)
+        self.to_weight = nn.Linear(width, 1)
+        self.to_not_here = nn.Linear(width, 1)
+        self.to_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.key_width))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(START_SCALE)))
+        nn.init.zeros_(self.to_not_here.weight)
+        nn.init.constant_(self.to_not_here.bias, START_NOT_HERE)
+
+    @property
+    def reach(self) -> float:
+        """The side of what a view shows, in sides of its cell."""
+        return self.config.cells_across / self.config.branch
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Of what the index keeps of a cell: a key for each child."""
+        return self.config.branch**2, self.config.key_width
+
+    def encode_photos(self, photos: Tensor, fov_deg: Tensor | None = None) -> Tensor:
+        """(B, px, 2 px, 3) uint8, fov_deg (B,), nan where unknown -> (B, patches, C)."""
+        halves = photos.unflatten(2, (2, -1)).movedim(2, 1).flatten(0, 1)  # (2 B, px, px, 3)
+        patches = self.encoder.patches(normalise(halves)).unflatten(0, (-1, 2))  # (B, 2, h, w, C)
+        patches = patches.movedim(1, 2).flatten(2, 3)  # (B, h, 2 w, C)
+        if fov_deg is None:
+            fov_deg = torch.full((len(photos),), math.nan)
+        fov = fov_deg.to(patches).nan_to_num(USUAL_FOV_DEG).deg2rad()
+        across = (torch.arange(patches.shape[2], device=fov.device) + 0.5) / patches.shape[2] - 0.5
+        angle = (
+            fov[:, None, None] * across[:, None] * torch.tensor(WAVES, device=fov.device)
+        )  # (B, 2 w, waves)
+        azimuth = self.azimuth(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        return self.photo_norm((patches + azimuth[:, None]).flatten(1, 2))
+
+    def encode_views(self, views: Tensor, side_m: Tensor) -> Tensor:
+        """(N, px, px, 3) uint8, side_m (N,): of the cells -> (N, children, key_width) keys."""
+        patches = self.encoder.patches(normalise(views))  # (N, n, n, C)
+        parts = F.adaptive_avg_pool2d(patches.movedim(-1, 1), self.config.cells_across).movedim(1, -1)
+        rim = slice(1, -1) if self.config.rim else slice(None)
+        children = parts[:, rim, rim].flatten(1, 2) + self.sizes["view"](_size(side_m))[:, None]
+        return F.normalize(self.to_key(children), dim=-1)
+
+    def queries(self, photos: Tensor, side_m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What photos (B, patches, C) look for among the children of cells of side_m (B,).
+
+        Returns queries (B, Q, key_width), the log of their weights (B, Q), and the score of "not here" (B,).
+        """
+        x = self.alternatives + self.sizes["photo"](_size(side_m))[:, None]
+        for block in self.blocks:
+            x = block(x, photos)
+        x = self.final_norm(x)
+        query = F.normalize(self.to_query(x), dim=-1) * self.log_scale.exp()
+        return query, self.to_weight(x)[..., 0].log_softmax(-1), self.to_not_here(x.mean(1))[:, 0]
+
+    def decide(self, photos: Tensor, keys: Tensor, side_m: Tensor) -> Tensor:
+        """Every photo at every cell: photos (B, patches, C), keys (N, children, key_width), side_m (B,): of the cells.
+
+        Returns log-probabilities (B, N, children + 1), the last of "not here".
+        """
+        query, weight, not_here = self.queries(photos, side_m)
+        each = torch.einsum("bqd,nkd->bnkq", query, keys) + weight[:, None, None]
+        children = each.logsumexp(-1)  # (B, N, children)
+        rest = not_here[:, None, None].expand(*children.shape[:2], 1)
+        if not self.config.not_here:
+            rest = torch.full_like(rest, -math.inf)
+        return torch.cat([children, rest], dim=-1).log_softmax(-1)
+
+    def forward(
+        self,
+        photos: Tensor,
+        fov_deg: Tensor,
+        views: Tensor,
+        side_m: Tensor,
+        n_views: list[int],
+        sides_m: Tensor,
+    ) -> list[Tensor]:
+        """Every photo at every cell of a batch that is of its level.
+
+        photos (B, px, 2 px, 3) uint8 and fov_deg (B,); views (N, px, px, 3) uint8 of cells of side_m (N,), level after
+        level, n_views of each; sides_m (B, L): of the photo's own cells. Returns log-probabilities (B, n_views,
+        children + 1) for every level.
+        """
+        tokens = self.encode_photos(photos, fov_deg)
+        keys = self.encode_views(views, side_m).split(n_views)
+        return [self.decide(tokens, key, sides_m[:, level]) for level, key in enumerate(keys)]
+
+
+def _size_embedding(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(2 * len(WAVES) + 1, width), nn.GELU(), nn.Linear(width, width))
+
+
+def _size(side_m: Tensor) -> Tensor:
+    """(N,) sides of cells -> (N, 7): the logarithm, and waves of it."""
+    level = torch.log2(side_m.float() / LEAF_M)[:, None]
+    angle = level * torch.tensor(WAVES, device=level.device) * (math.pi / 4)
+    return torch.cat([level / 4, angle.sin(), angle.cos()], dim=1)
