@@ -1,18 +1,21 @@
 """A picture of where the photos of a manifest were taken, over the region's imagery where there is any."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, log10
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pyproj import Transformer
 
 from data_prep.positions import ELLIPSOID
 from tiles import Bounds, TilesError, View
+from zoomloc import manifest
 from zoomloc.errors import RegionError
 from zoomloc.files import atomic
 from zoomloc.grid import WGS84
@@ -76,6 +79,11 @@ def ground(frame: gpd.GeoDataFrame, folder: Path, px: int = PX) -> Ground:
         print(f"the map goes without imagery: {error}", file=sys.stderr)
         view, attribution = None, ""
     return Ground(region.crs, bounds, view, attribution, region)
+
+
+def credit(row: Mapping[str, Any]) -> str:
+    """The licence of a photo and whom to name for it, as far as its row in the manifest says."""
+    return " · ".join(row[name] for name in manifest.CREDITS if pd.notna(row[name]))
 
 
 def project(frame: gpd.GeoDataFrame, crs: str) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from data_prep.maps import COLOURS, Ground, looking, project
+from data_prep.maps import COLOURS, Ground, credit, looking, project
 from zoomloc import webmap
 from zoomloc.figure import checkered
 from zoomloc.files import atomic
@@ -64,6 +64,5 @@ def _facts(row: dict[str, Any]) -> Iterator[str]:
     yield " · ".join([*angles, row["projection"]])
     if pd.notna(row["sequence"]):
         yield f"sequence {row['sequence']}"
-    credits = [row[name] for name in ("licence", "attribution") if pd.notna(row[name])]
-    if credits:
-        yield " · ".join(credits)
+    if credit(row):
+        yield credit(row)

@@ -1,6 +1,7 @@
 """A contact sheet: photos beside the ground they were taken on."""
 
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from data_prep.maps import COLOURS, INK, Ground, looking, project, round_length
+from data_prep.maps import COLOURS, INK, Ground, credit, looking, project, round_length
 from tiles import Bounds
 from tiles.view import empty_view
 from zoomloc import photo
@@ -19,7 +20,8 @@ from zoomloc.files import atomic
 COLUMNS = 3
 PHOTO_PX = (448, 300)  # width, height of the box a photo is fitted into
 SIDE_PX = 300  # of the overhead view
-GAP, CAPTION = 24, 30
+GAP, LINE = 24, 22
+CAPTION = 2 * LINE  # what the photo is, and whom to name for it
 DOUBLE = 2  # marks are drawn at twice the size and halved, to smooth them
 
 
@@ -33,16 +35,16 @@ def write(
     rows = pick(frame, count, seed)
     width, height = PHOTO_PX[0] + SIDE_PX + GAP, SIDE_PX + CAPTION + GAP
     lines = -(-len(rows) // COLUMNS)
-    sheet = Image.new("RGB", (GAP + COLUMNS * width, GAP + lines * height + CAPTION), "white")
+    sheet = Image.new("RGB", (GAP + COLUMNS * width, GAP + lines * height + LINE), "white")
     views = overhead(rows, ground, side_m)
-    for i, (name, split, view) in enumerate(zip(rows["photo"], rows["split"], views, strict=True)):
+    for i, (row, view) in enumerate(zip(rows.to_dict("records"), views, strict=True)):
         left, top = GAP + i % COLUMNS * width, GAP + i // COLUMNS * height
-        sheet.paste(_photo(folder / name), (left, top))
+        sheet.paste(_photo(folder / row["photo"]), (left, top))
         sheet.paste(view, (left + PHOTO_PX[0], top))
-        _caption(sheet, (left, top + SIDE_PX + 4), f"{split} · {name}", colour=COLOURS[split])
+        _caption(sheet, (left, top + SIDE_PX + 4), row)
     if ground.attribution:
         text = f"Imagery: {ground.attribution}"
-        ImageDraw.Draw(sheet).text((GAP, sheet.height - CAPTION), text, fill=INK, font=font(False, 15))
+        ImageDraw.Draw(sheet).text((GAP, sheet.height - LINE - 8), text, fill=INK, font=font(False, 15))
     with atomic(path) as draft:
         sheet.save(draft, format="PNG")
 
@@ -123,15 +125,12 @@ def _draw_scale(tile: Image.Image, side_m: float) -> None:
     draw.text((left, low - 21), f"{length_m:g} m", fill="black", font=font(False, 14))
 
 
-def _caption(sheet: Image.Image, at: tuple[int, int], text: str, *, colour: str) -> None:
+def _caption(sheet: Image.Image, at: tuple[int, int], row: dict[str, Any]) -> None:
     draw = ImageDraw.Draw(sheet)
-    draw.circle((at[0] + 8, at[1] + 11), 6, fill=colour, outline=INK)
-    draw.text(
-        (at[0] + 22, at[1]),
-        text if len(text) < 80 else f"{text[:40]}…{text[-38:]}",
-        fill=INK,
-        font=font(False, 16),
-    )
+    draw.circle((at[0] + 8, at[1] + 11), 6, fill=COLOURS[row["split"]], outline=INK)
+    for line, text in enumerate((f"{row['split']} · {row['photo']}", credit(row))):
+        short = text if len(text) < 80 else f"{text[:40]}…{text[-38:]}"
+        draw.text((at[0] + 22, at[1] + line * LINE), short, fill=INK, font=font(False, 16))
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

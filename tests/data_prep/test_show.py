@@ -107,6 +107,22 @@ def test_the_sheet_has_photos_of_every_split_and_marks_the_camera(drives):
     assert tuple(tile[5, 5]) == (90, 120, 80), "the imagery"
 
 
+def test_the_sheet_names_whom_its_photos_are_by(drives):
+    frame = drives.frame().head(1)
+    folder = drives.write(frame)
+    inked = []
+    for credits in ({}, {"attribution": None, "licence": None}):
+        rows = frame.assign(**credits)
+        assert maps.credit(rows.iloc[0]) == ("" if credits else "CC0-1.0 · nobody")
+        sheet.write(
+            rows, maps.ground(rows, folder), folder, folder / "sheet.png", count=1, side_m=100, seed=0
+        )
+        top = sheet.GAP + sheet.SIDE_PX + 4 + sheet.LINE
+        second_line = np.asarray(Image.open(folder / "sheet.png"))[top : top + sheet.LINE]
+        inked.append(bool((second_line < 128).any()))
+    assert inked == [True, False]
+
+
 @pytest.mark.parametrize("heading", [0, 90, 200, 315])
 def test_the_fan_opens_where_the_camera_looked(drives, heading):
     frame = drives.frame().head(1).assign(heading=float(heading), split="train")
