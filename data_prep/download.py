@@ -26,6 +26,7 @@ from data_prep import blur as blurring
 from data_prep.area import Area, Record, search, side_by_side
 from data_prep.blur import Blur
 from data_prep.bring import QUALITY
+from data_prep.region import advice
 from data_prep.report import Rejected, finish
 from data_prep.service import DownloadError, NoImage, RequestError, Service
 from zoomloc import manifest, photo
@@ -113,6 +114,8 @@ def download(
     if there:
         manifest.write(_frame(there, folder.name, licence), out / "manifest.parquet")
     finish(out, [*rejected, *(problem for problem in fetched if problem)])
+    for line in advice(out):
+        typer.echo(line)
 
 
 def parse(kind: type[Documented], record: Record) -> Documented:

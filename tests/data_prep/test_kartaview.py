@@ -2,9 +2,12 @@
 
 import io
 import json
+import re
+import shlex
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -220,3 +223,13 @@ def test_a_record_is_read_or_refused_in_one_line(record):
     else:
         assert shot.fov is None or 0 < shot.fov <= 360
         assert shot.heading is None or 0 <= shot.heading <= 360
+
+
+def test_the_command_of_the_page_on_photos_runs(fake, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake.add("1", 9.52, 47.14)
+    page = (Path(__file__).parents[2] / "docs" / "photos.md").read_text()
+    (command,) = re.findall(r"^zoomloc prep kartaview (.+)$", page, re.MULTILINE)
+    code, _, error = run(*shlex.split(command))  # its --bbox and --out come after those of `run`, and count
+    assert code == 0, error
+    assert (tmp_path / "vaduz-too" / "photos" / "1.jpg").exists()

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -186,7 +187,7 @@ def test_an_area_becomes_a_dataset(fake, run, tmp_path):
     )  # fmt: skip
     fake.add("2", 8.003, 46.303, compass_angle=90.0, camera_type="equirectangular")
     code, out, _ = run()
-    assert code == 0 and "2 train" in out
+    assert code == 0 and "2 train" in out and "no region.json" in out and "zoomloc prep split" in out
     rows = manifest.read(tmp_path / "set" / "manifest.parquet").set_index("photo")
     first, second = rows.loc["photos/1.jpg"], rows.loc["photos/2.jpg"]
     assert (first.geometry.x, first.geometry.y) == (8.002, 46.302)  # the computed position wins
@@ -492,3 +493,13 @@ def test_the_field_of_view_is_that_of_the_upright_photo(camera, parameters, widt
         "width": width, "height": height, "exif_orientation": orientation,
     }  # fmt: skip
     assert mapillary.read_image(record).fov == (fov and pytest.approx(fov, abs=0.05))
+
+
+def test_the_command_of_the_page_on_photos_runs(fake, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake.add("1", 9.52, 47.14)
+    page = (ROOT / "docs" / "photos.md").read_text()
+    (command,) = re.findall(r"^zoomloc prep mapillary (.+)$", page, re.MULTILINE)
+    code, _, error = run(*shlex.split(command))  # its --bbox and --out come after those of `run`, and count
+    assert code == 0, error
+    assert (tmp_path / "vaduz" / "photos" / "1.jpg").exists()

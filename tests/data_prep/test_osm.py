@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import LineString, Point, Polygon, box
+from typer.testing import CliRunner
 
 from data_prep.cities.city import main
 from data_prep.cities.mesh import Ground, Mesh
@@ -23,6 +26,7 @@ from data_prep.cities.roofs import Paint
 from data_prep.cities.square import Square, around, covering, numbers
 from data_prep.cities.world import make_world
 from zoomloc import manifest
+from zoomloc.cli import app
 from zoomloc.errors import ConfigError, SourceError, ZoomlocError
 from zoomloc.region import Region
 
@@ -360,6 +364,34 @@ def test_a_wrong_place_is_refused_and_leaves_nothing_behind(
     with pytest.raises(ZoomlocError, match=words) as error:
         main(tmp_path / "town", size_m=SIZE_M, photos=8, **given)
     assert "\n" not in str(error.value) and not (tmp_path / "town").exists()
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "cities.md"
+SMALLER = {r"--photos \d+": "--photos 30", r"--size-m \d+": "--size-m 320"}
+
+
+def test_every_command_of_the_page_on_towns_makes_a_dataset(
+    maps: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-town.osm.gz").write_bytes(maps["tiny.osm.gz"].read_bytes())
+    commands = re.findall(r"^zoomloc (.+)$", PAGE.read_text(), re.MULTILINE)
+    datasets = {}
+    for command in commands:
+        for long, short in SMALLER.items():
+            command = re.sub(long, short, command)
+        words = shlex.split(command)
+        done = CliRunner().invoke(app, [*words, "--width", "64", "--gsd-m", "5"])
+        assert done.exit_code == 0, done.output
+        out = words[words.index("--out") + 1]
+        assert Region.load(Path(out) / "region.json").open().view(0, 0, 0, 64).mask.all()
+        datasets[out] = manifest.read(Path(out) / "manifest.parquet")
+    assert list(datasets) == ["data/village", "data/mapped", "data/autumn"]
+    assert set(datasets["data/mapped"]["licence"]) == {"ODbL 1.0"}
+    autumn = datasets["data/autumn"]
+    assert autumn["sequence"].nunique() == 10 and set(autumn["captured_at"].dt.month) <= {9, 10, 11}
+    assert set(autumn["projection"]) == {"perspective", "spherical"}
+    assert autumn["fov"][autumn["projection"] == "perspective"].between(60, 70).all()
 
 
 def test_the_middle_of_a_map_is_taken_where_no_place_is_named(maps: dict[str, Path]) -> None:
