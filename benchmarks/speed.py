@@ -25,7 +25,6 @@ from zoomloc.photo import load  # noqa: E402
 from zoomloc.region import Region  # noqa: E402
 
 SEARCHES: tuple[Search, ...] = ("greedy", "beam", "posterior")
-PHOTOS = 800
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -45,12 +44,12 @@ def importing(packages: str) -> float:
     return run(f"import {packages}") - run("pass")
 
 
-def locating() -> dict[Search, float]:
-    """Milliseconds a photo, file to answer, one at a time."""
-    region = Region.load(demo.FOLDER / "region.json")
-    localizer = Localizer.from_pretrained(demo.FOLDER / "checkpoint", device="cpu")
+def locating(data: Path, checkpoint: Path, *, limit: int | None = None) -> dict[Search, float]:
+    """Milliseconds a photo of a dataset, file to answer, one at a time; of the first `limit` photos."""
+    region = Region.load(data / "region.json")
+    localizer = Localizer.from_pretrained(checkpoint, device="cpu")
     localizer.index(region).fill()
-    files = sorted((demo.FOLDER / "photos").glob("*.jpg"))
+    files = sorted((data / "photos").glob("*.jpg"))[:limit]
     return {
         how: 1000
         * median(
@@ -61,24 +60,22 @@ def locating() -> dict[Search, float]:
     }
 
 
-def simulating() -> float:
+def simulating(photos: int, size_m: float) -> float:
     """Photos a second at 384 x 216 from all cores: a run, less a second one that finds all photos made."""
     with tempfile.TemporaryDirectory() as folder:
 
         def run() -> float:
-            return seconds(
-                lambda: make_city(Path(folder), seed=7, photos=PHOTOS, size_m=1280, gsd_m=8, test=20, val=20)
-            )
+            return seconds(lambda: make_city(Path(folder), seed=7, photos=photos, size_m=size_m, gsd_m=5))
 
-        return PHOTOS / (run() - run())
+        return photos / (run() - run())
 
 
 def main() -> None:
     print(f"threads                 {torch.get_num_threads()}")
     print(f"import zoomloc, tiles   {importing('zoomloc, tiles'):.2f} s")
-    for how, milliseconds in locating().items():
+    for how, milliseconds in locating(demo.FOLDER, demo.FOLDER / "checkpoint").items():
         print(f"locate, {how:<15} {milliseconds:.0f} ms a photo")
-    print(f"simulate                {simulating():.1f} photos/s")
+    print(f"simulate                {simulating(800, 1280):.1f} photos/s")
 
 
 if __name__ == "__main__":
