@@ -1,4 +1,4 @@
-"""Search over the choices of an autoregressive model: greedy, beam, the whole tree, or the most probable nodes first."""
+"""Search over the choices of an autoregressive model: greedy, beam, the whole tree, or the likeliest nodes first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def tree_search(
 ) -> tuple[Tensor, Tensor]:
     """Grow the most probable paths of each tree in a batch, level by level.
 
-    step: paths (batch, n, l) -> logits (batch, n, choices) of the next choice; it may keep a cache whose row
+    step: paths (batch, n, l) -> log-probabilities (batch, n, choices) of the next choice; it may keep a cache whose row
     `b * n + i` belongs to paths[b, i]. take: tells that cache which of its rows go on, (batch * n',) indices.
     width: paths kept at each level; 1 is greedy, None keeps all, which makes the result the exact distribution.
 
@@ -33,9 +33,9 @@ def tree_search(
     paths = torch.empty(batch, 1, 0, dtype=torch.long)
     log_probability = torch.zeros(batch, 1)
     for level in range(depth):
-        logits = step(paths)
-        n, n_choices = paths.shape[1], logits.shape[2]
-        scores = (log_probability[:, :, None].to(logits.device) + logits.float().log_softmax(-1)).flatten(1)
+        each = step(paths)
+        n, n_choices = paths.shape[1], each.shape[2]
+        scores = (log_probability[:, :, None].to(each.device) + each).flatten(1)
         kept = scores.topk(min(width or scores.shape[1], scores.shape[1]), dim=1)
         parent, choice = kept.indices // n_choices, kept.indices % n_choices
         if level + 1 < depth:

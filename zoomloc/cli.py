@@ -149,6 +149,9 @@ def locate(
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
     search: Annotated[SearchName, typer.Option(help="How to search the tree.")] = SearchName.posterior,
     top: Annotated[int, typer.Option(min=1, help="Places to list.")] = 5,
+    radius: Annotated[
+        float, typer.Option(min=1, help="Metres around the answer that shall hold the most probability.")
+    ] = 40,
     out: Annotated[Path | None, typer.Option(help="Write results here (.geojson or .json).")] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw a panel here (.png), or into this folder.")
@@ -174,7 +177,12 @@ def locate(
             try:
                 photo = load(path)
                 found += localizer.locate(
-                    [photo.pixels], place, names=[str(path)], how=search.value, top_k=top
+                    [photo.pixels],
+                    place,
+                    names=[str(path)],
+                    how=search.value,
+                    top_k=top,
+                    radius_m=radius,
                 )
             except (PhotoError, TilesError) as error:
                 typer.echo(f"zoomloc: {error}", err=True)
@@ -187,7 +195,7 @@ def locate(
                 figures.panel(photo, found[-1], region=place, pyramid=index.pyramid, path=target)
     finally:  # whatever stops the run, what was found is kept
         if out:
-            outputs.write(found, out, failures=failures)
+            outputs.write(found, out, grid=place.grid, failures=failures)
     if failures:
         raise typer.Exit(EXIT_SOME_FAILED if found else EXIT_BAD_INPUT)
 
@@ -225,12 +233,17 @@ def _describe(prediction: "Prediction", error_m: float | None) -> str:
     facts = [f"its cell has probability {prediction.probability:.1%}"]
     if math.isfinite(prediction.radius_50_m):
         facts.append(f"half of all within {prediction.radius_50_m:.0f} m")
+    if math.isfinite(prediction.area_90_m2):
+        facts.append(f"90 % on {prediction.area_90_m2 / 1e6:.3g} km²")
+    if prediction.not_here >= 0.001:
+        facts.append(f"{prediction.not_here:.1%} not on this map")
     if error_m is not None:
         facts.append(f"{error_m:.0f} m from its EXIF position")
     lines = [
         f"{prediction.photo}: {prediction.lat:.6f}, {prediction.lon:.6f} ({', '.join(facts)})",
         "  zoom path " + " > ".join(str(child) for child in prediction.path),
     ]
+    lines.append(f"  places, and the probability within {prediction.radius_m:.0f} m")
     lines += [
         f"  {rank}. {place.lat:.6f}, {place.lon:.6f}  {place.probability:6.1%}"
         for rank, place in enumerate(prediction.places, start=1)

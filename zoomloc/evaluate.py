@@ -1,12 +1,14 @@
 """Evaluation: how far from the truth the answers are, beside what blind guessing would reach."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Group
 from rich.table import Table
 
 from zoomloc.config import LabelMode
@@ -14,11 +16,14 @@ from zoomloc.dataset import PhotoDataset
 from zoomloc.grid import Grid
 from zoomloc.labels import label_paths
 from zoomloc.localizer import Localizer, Search, predict
+from zoomloc.posterior import rows_cols
 from zoomloc.prediction import Prediction
 from zoomloc.progress import progress
 from zoomloc.region import Region
 
 RADII_M = (5, 10, 25, 40, 50, 100)
+AREAS_KM2 = (0.0016, 0.01, 0.1, 1.0, 10.0)
+LEAST_PROBABILITY = 1e-12  # so that one leaf called impossible does not decide the mean
 BATCH = 32
 
 
@@ -26,6 +31,9 @@ BATCH = 32
 class Metrics:
     """recall: share of photos answered within so many metres, all in 0..1. median_m, mean_m: of the error.
     path_accuracy: share whose whole path is right. level_accuracy: share whose path is right down to each level.
+    Where the search makes a posterior, else None: nll, the mean of -log of the probability of the leaf that holds the
+    truth, given that the photo is here; area_recall, the share of photos whose true leaf is among the likeliest so
+    many km².
     """
 
     recall: dict[int, float]
@@ -33,11 +41,30 @@ class Metrics:
     mean_m: float
     path_accuracy: float
     level_accuracy: tuple[float, ...]
+    nll: float | None = None
+    area_recall: dict[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How each of N photos came out, in the order of the photos, so that two searches can be compared photo by photo.
+
+    errors_m: (N,). right: (N, depth) whether the path is right down to each level. Where there are posteriors, else
+    None: nll (N,) of the leaf that holds the truth, and areas_m2 (N,), the ground of the likeliest leaves up to it.
+    """
+
+    errors_m: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    nll: NDArray[np.float64] | None = None
+    areas_m2: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluate` found: one Metrics for each search, and for guessing a leaf blindly ("chance")."""
+    """What `evaluate` found: one Metrics for each search, and for guessing a leaf blindly ("chance").
+
+    outcomes: of every photo, for each search; not part of the report as a dict.
+    """
 
     data: str
     split: str
@@ -45,9 +72,10 @@ class Report:
     n_photos: int
     n_outside: int
     metrics: dict[str, Metrics]
+    outcomes: dict[str, Outcomes] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "outcomes"}
 
 
 def evaluate(
@@ -68,32 +96,81 @@ def evaluate(
     region = Region.load(data / "region.json")
     photos = PhotoDataset(data, split, region.grid, px=localizer.model.config.photo_px)
     chosen = range(min(len(photos), limit or len(photos)))
-    answers: dict[Search, list[Prediction]] = {how: [] for how in searches}
+    parts: dict[Search, list[Outcomes]] = {how: [] for how in searches}
     batches = [list(chosen[i : i + BATCH]) for i in range(0, len(chosen), BATCH)]
     for batch in progress(batches, f"locating {len(chosen)} {split} photos", len(batches)):
         features = localizer.encode(photos.__getitems__(batch).photos)
         for how in searches:
             found = localizer.zoom(features, region, how=how)
-            answers[how] += [
+            answers = [
                 predict(leaves, region, str(photos.paths[i]), how, top_k=1)
                 for i, leaves in zip(batch, found, strict=True)
             ]
-    xy = photos.xy[list(chosen)].numpy()
-    metrics = {"chance": chance(region.grid, xy)}
-    metrics |= {how: measure(region.grid, xy, predictions, labels) for how, predictions in answers.items()}
-    return Report(str(data), split, region.name, len(chosen), photos.n_outside, metrics)
+            parts[how].append(compare(region.grid, photos.xy[batch].numpy(), answers, labels))
+    outcomes: dict[str, Outcomes] = {how: _joined(parts[how]) for how in searches}
+    metrics = {"chance": chance(region.grid, photos.xy[list(chosen)].numpy())}
+    metrics |= {how: summary(outcomes[how]) for how in searches}
+    return Report(str(data), split, region.name, len(chosen), photos.n_outside, metrics, outcomes)
 
 
 def measure(
     grid: Grid, xy: NDArray[np.float64], predictions: Sequence[Prediction], labels: LabelMode = "grid"
 ) -> Metrics:
     """Compare predictions with true positions xy (N, 2) in the grid's CRS."""
+    return summary(compare(grid, xy, predictions, labels))
+
+
+def compare(
+    grid: Grid, xy: NDArray[np.float64], predictions: Sequence[Prediction], labels: LabelMode = "grid"
+) -> Outcomes:
+    """How each prediction compares with its photo's true position, xy (N, 2) in the grid's CRS."""
     answers = np.array([grid.project(p.lat, p.lon) for p in predictions])
-    truth = label_paths(grid, xy, labels)
-    right = (np.array([p.path for p in predictions]) == truth).cumprod(axis=1)  # (N, depth): right so far
-    levels = right.mean(axis=0)
-    errors = np.linalg.norm(answers - xy, axis=1)
-    return _summary(errors, float(levels[-1]), tuple(levels.tolist()))
+    right = np.array([p.path for p in predictions]) == label_paths(grid, xy, labels)
+    errors_m, right = np.linalg.norm(answers - xy, axis=1), np.logical_and.accumulate(right, axis=1)
+    posteriors = [p.posterior for p in predictions if p.posterior is not None]
+    if len(posteriors) < len(predictions):
+        return Outcomes(errors_m, right)
+    rows, cols = rows_cols(
+        label_paths(grid, xy, "grid"), grid.branch
+    )  # where the photo was, whatever the labels
+    true = np.array([p[row, col] for p, row, col in zip(posteriors, rows, cols, strict=True)])
+    given = [_given(p, float(value)) for p, value in zip(predictions, true, strict=True)]
+    nll = -np.log(np.maximum(given, LEAST_PROBABILITY))
+    ranks = [_rank(p, value) for p, value in zip(posteriors, true, strict=True)]
+    return Outcomes(errors_m, right, nll, np.array(ranks) * grid.leaf_m**2)
+
+
+def _given(prediction: Prediction, probability: float) -> float:
+    """The probability of a leaf given that the photo is here; what the search left out is spread over leaves it did
+    not find."""
+    assert prediction.posterior is not None
+    if probability == 0 and prediction.unexpanded > 0:
+        probability = prediction.unexpanded / int((prediction.posterior == 0).sum())
+    here = 1 - prediction.not_here
+    return probability / here if here > 0 else 0.0
+
+
+def _rank(posterior: NDArray[np.float32], probability: float) -> float:
+    """How many leaves come up to one of this probability, itself included; among equals the middle."""
+    return float((posterior > probability).sum() + ((posterior == probability).sum() + 1) / 2)
+
+
+def _joined(parts: Sequence[Outcomes]) -> Outcomes:
+    def column(arrays: list[Any]) -> Any:
+        return None if any(a is None for a in arrays) else np.concatenate(arrays)
+
+    names = ("errors_m", "right", "nll", "areas_m2")
+    return Outcomes(*(column([getattr(part, name) for part in parts]) for name in names))
+
+
+def summary(outcomes: Outcomes) -> Metrics:
+    """The figures of a set of photos."""
+    levels = tuple(outcomes.right.mean(axis=0).tolist())
+    metrics = _summary(outcomes.errors_m, levels)
+    if outcomes.nll is None or outcomes.areas_m2 is None:
+        return metrics
+    area_recall = {km2: float((outcomes.areas_m2 <= km2 * 1e6).mean()) for km2 in AREAS_KM2}
+    return replace(metrics, nll=float(outcomes.nll.mean()), area_recall=area_recall)
 
 
 def chance(grid: Grid, xy: NDArray[np.float64]) -> Metrics:
@@ -105,21 +182,32 @@ def chance(grid: Grid, xy: NDArray[np.float64]) -> Metrics:
     south = grid.north_west[1] - steps - xy[:, 1:]
     errors = np.hypot(east[:, None, :], south[:, :, None]).astype(np.float32).ravel()
     levels = tuple(float(grid.branch) ** (-2 * level) for level in range(1, grid.depth + 1))
-    return _summary(errors, levels[-1], levels)
+    n_leaves, leaf_km2 = n**2, grid.leaf_m**2 / 1e6
+    area_recall = {km2: min(1.0, int(km2 / leaf_km2) / n_leaves) for km2 in AREAS_KM2}
+    return replace(_summary(errors, levels), nll=math.log(n_leaves), area_recall=area_recall)
 
 
-def _summary(errors: NDArray[np.floating], path_accuracy: float, levels: tuple[float, ...]) -> Metrics:
+def _summary(errors_m: NDArray[np.floating], levels: tuple[float, ...]) -> Metrics:
     return Metrics(
-        recall={radius: float((errors <= radius).mean()) for radius in RADII_M},
-        median_m=float(np.median(errors)),
-        mean_m=float(errors.mean(dtype=np.float64)),
-        path_accuracy=path_accuracy,
+        recall={radius: float((errors_m <= radius).mean()) for radius in RADII_M},
+        median_m=float(np.median(errors_m)),
+        mean_m=float(errors_m.mean(dtype=np.float64)),
+        path_accuracy=levels[-1],
         level_accuracy=levels,
     )
 
 
-def table(report: Report) -> Table:
-    """The report as a table for the terminal."""
+def table(report: Report) -> Group:
+    """The report as tables for the terminal: the errors, and what posteriors are worth where there are any."""
+    metrics = report.metrics
+    posteriors = [name for name, m in metrics.items() if m.nll is not None and name != "chance"]
+    tables = [_errors_table(report)]
+    if posteriors:
+        tables.append(_posterior_table({name: metrics[name] for name in ("chance", *posteriors)}))
+    return Group(*tables)
+
+
+def _errors_table(report: Report) -> Table:
     title = f"{report.region}, {report.split}: {report.n_photos} photos"
     if report.n_outside:
         title += f" ({report.n_outside} outside the region left out)"
@@ -138,13 +226,28 @@ def table(report: Report) -> Table:
     return out
 
 
+def _posterior_table(metrics: dict[str, Metrics]) -> Table:
+    title = "photos whose true leaf is among the likeliest so much ground"
+    out = Table("", *(f"{km2:g} km²" for km2 in AREAS_KM2), "NLL per photo", title=title)
+    for name, m in metrics.items():
+        shares = [f"{100 * share:.1f} %" for share in (m.area_recall or {}).values()]
+        out.add_row(name, *shares, f"{m.nll:.2f}")
+    return out
+
+
 def markdown(facts: dict[str, Any]) -> str:
     """A report that was written as JSON and read again, as a Markdown table."""
     radii = list(facts["metrics"]["chance"]["recall"])
     head = ["", *(f"R@{r} m" for r in radii), "median", "mean", "path"]
+    nll = {name: m.get("nll") for name, m in facts["metrics"].items()}  # older reports lack it
+    if any(value is not None for value in nll.values()):
+        head.append("NLL")
     lines = [head, ["---"] * len(head)]
     for name, m in facts["metrics"].items():
         recalls = [f"{100 * m['recall'][r]:.1f} %" for r in radii]
         path = f"{100 * m['path_accuracy']:.1f} %"
-        lines.append([name, *recalls, f"{m['median_m']:.1f} m", f"{m['mean_m']:.1f} m", path])
+        line = [name, *recalls, f"{m['median_m']:.1f} m", f"{m['mean_m']:.1f} m", path]
+        if "NLL" in head:
+            line.append("–" if nll[name] is None else f"{nll[name]:.2f}")
+        lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

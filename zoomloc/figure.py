@@ -25,7 +25,7 @@ VIEW = TILE // OVERSAMPLING
 CLOSE_UP_LEAVES = 3
 PHOTO_WIDTH, PHOTO_HEIGHT = 1120, 700
 LINE = 46  # height of a line of text
-BARS = 5  # of the likeliest leaves
+BARS = 5  # of the likeliest places
 
 INK, FAINT, PAPER = "#1f2328", "#6a737d", "#ffffff"
 ANSWER, TRUTH, OTHER = "#D55E00", "#56B4E9", "#F0E442"  # Okabe-Ito: told apart by the colour-blind too
@@ -244,6 +244,12 @@ def _facts(photo: Photo, prediction: Prediction) -> Iterator[str]:
     yield f"{prediction.lat:.5f}, {prediction.lon:.5f} · probability {_percent(prediction.probability)}"
     if np.isfinite(prediction.radius_90_m):
         yield f"50 % within {_length(prediction.radius_50_m)}, 90 % within {_length(prediction.radius_90_m)}"
+    if np.isfinite(prediction.area_90_m2):
+        yield f"50 % on {_area(prediction.area_50_m2)}, 90 % on {_area(prediction.area_90_m2)}"
+    if prediction.not_here >= 0.001:
+        yield f"not on this map: {_percent(prediction.not_here)}"
+    if prediction.unexpanded >= 0.001:
+        yield f"not looked at: at most {_percent(prediction.unexpanded)}"
     error = error_m(photo, prediction)
     yield (
         "the photo's own position is not known" if error is None else f"{_length(error)} from the true place"
@@ -254,7 +260,7 @@ def _legend(photo: Photo, prediction: Prediction) -> Iterator[tuple[str, str, st
     yield "dot", ANSWER, "answer"
     if photo.lat is not None:
         yield "diamond", TRUTH, "true place (EXIF)"
-    yield "ring", OTHER, "the likeliest leaves, and their probabilities"
+    yield "ring", OTHER, f"the likeliest places, and the probability within {_length(prediction.radius_m)}"
 
 
 # --- words
@@ -293,6 +299,10 @@ def _percent(probability: float) -> str:
 
 def _length(metres: float) -> str:
     return f"{metres / 1000:.3g} km" if metres >= 1000 else f"{metres:.0f} m"
+
+
+def _area(square_metres: float) -> str:
+    return f"{square_metres / 1e6:.2g} km²" if square_metres >= 1e5 else f"{square_metres:.0f} m²"
 
 
 def _gsd(side_m: float) -> str:

@@ -5,7 +5,7 @@ whole square. A path is the way to a cell: the child taken at every level, 0..br
 north-west. Lines are placed by integer cell arithmetic, so children share their parent's edges exactly.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -150,6 +150,12 @@ class Grid:
         ring = list(_ring(self.bounds(cell), steps))
         lons, lats = _transformer(self.crs, WGS84).transform([x for x, _ in ring], [y for _, y in ring])
         return shapely.Polygon(list(zip(lons, lats, strict=True)))
+
+    def multipolygon(self, parts: Sequence[shapely.Polygon]) -> shapely.MultiPolygon:
+        """Ground given in the grid's CRS, in WGS 84 like `polygon`; outer rings run counter-clockwise."""
+        transform = _transformer(self.crs, WGS84).transform
+        dense = shapely.MultiPolygon(list(shapely.segmentize(parts, EDGE_STEP_M)))
+        return shapely.orient_polygons(shapely.transform(dense, lambda xy: np.column_stack(transform(*xy.T))))
 
     def _square_text(self) -> str:
         lat, lon = self.unproject(*self.centre(self.root))

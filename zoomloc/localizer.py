@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoomloc import checkpoint
+from zoomloc.answer import Spot, areas_holding, as_mass, distinct_spots, radii_holding
 from zoomloc.encoder import shrink
 from zoomloc.errors import CheckpointError
 from zoomloc.grid import Grid
 from zoomloc.index import Index
 from zoomloc.model import ZoomModel, pick_device
-from zoomloc.posterior import Leaves, best_point, leaf_map, radius_holding, search
+from zoomloc.posterior import Leaves, leaf_map, search
 from zoomloc.prediction import Place, Prediction
 from zoomloc.region import Region
 
@@ -26,6 +27,8 @@ BEAM_WIDTH = 16
 MAX_POSTERIOR_LEAVES = 65_536
 # The answer is the point with the most probability within this radius.
 ANSWER_RADIUS_M = 40.0
+# Of the probability, given that the photo is here, for which radii and areas are told.
+SHARES = (0.5, 0.9)
 PHOTOS_AT_ONCE = 8
 
 
@@ -61,15 +64,20 @@ class Localizer:
         names: Sequence[str],
         how: Search = "posterior",
         top_k: int = 5,
+        radius_m: float = ANSWER_RADIUS_M,
     ) -> list[Prediction]:
         """Localize photos, (h, w, 3) uint8 sRGB each, in a region. `names` stand in the predictions.
 
         how: "greedy" and "beam" look at few cells and answer with the centre of the best leaf; "posterior" looks at
-        all of them and answers with the point that holds the most probability within 40 m.
+        all of them and answers with the point that holds the most probability within `radius_m` (at least the side of
+        a leaf). top_k: places to name, as far apart.
         """
         small = np.stack([shrink(pixels, self.model.config.photo_px) for pixels in photos])
         leaves = self.zoom(self.encode(torch.from_numpy(small)), region, how=how)
-        return [predict(found, region, name, how, top_k) for found, name in zip(leaves, names, strict=True)]
+        return [
+            predict(found, region, name, how, top_k, radius_m)
+            for found, name in zip(leaves, names, strict=True)
+        ]
 
     @torch.inference_mode()
     def encode(self, photos: Tensor) -> Tensor:
@@ -101,43 +109,55 @@ class Localizer:
             )
 
 
-def predict(leaves: Leaves, region: Region, name: str, how: Search, top_k: int) -> Prediction:
+def predict(
+    leaves: Leaves, region: Region, name: str, how: Search, top_k: int, radius_m: float = ANSWER_RADIUS_M
+) -> Prediction:
     """Turn the leaves a search found into an answer."""
-    grid = region.grid
-    posterior = leaf_map(leaves, grid)
-    best = tuple(leaves.paths[0].tolist())
-    point = _answer(grid, posterior, best, how)
-    x, y = grid.north_west[0] + point[0], grid.north_west[1] - point[1]
+    grid, mass = region.grid, as_mass(leaves, region.grid)
+    radius_m = max(radius_m, grid.leaf_m)  # within a leaf one point is as good as another
+    spots = distinct_spots(mass, radius_m=radius_m, top_k=top_k)
+    point = _answer(grid, leaves, spots, how)
+    x, y = _xy(grid, point)
     cell = grid.cell_at(x, y)
     lat, lon = grid.unproject(x, y)
+    shares = [share * leaves.here for share in SHARES]
+    radii, areas = radii_holding(mass, point, shares), areas_holding(mass, shares)
+    in_cell = (mass.rows == cell.row) & (mass.cols == cell.col)
     return Prediction(
         photo=name,
         region=region.name,
         lat=lat,
         lon=lon,
-        probability=float(posterior[cell.row, cell.col]),
-        radius_50_m=radius_holding(posterior, point, 0.5, leaf_m=grid.leaf_m),
-        radius_90_m=radius_holding(posterior, point, 0.9, leaf_m=grid.leaf_m),
+        probability=float(mass.probabilities[in_cell].sum()),
+        radius_50_m=radii[0],
+        radius_90_m=radii[1],
+        area_50_m2=areas[0],
+        area_90_m2=areas[1],
         path=grid.path(cell),
-        places=tuple(
-            _place(grid, tuple(path), float(p))
-            for path, p in zip(leaves.paths[:top_k].tolist(), leaves.probabilities[:top_k], strict=True)
-        ),
+        places=tuple(_place(grid, spot) for spot in spots),
+        radius_m=radius_m,
         search=how,
-        posterior=posterior if how == "posterior" else None,
+        not_here=leaves.not_here,
+        unexpanded=leaves.unexpanded,
+        posterior=leaf_map(leaves, grid) if how == "posterior" else None,
     )
 
 
-def _answer(
-    grid: Grid, posterior: NDArray[np.float32], best: tuple[int, ...], how: Search
-) -> tuple[float, float]:
+def _answer(grid: Grid, leaves: Leaves, spots: Sequence[Spot], how: Search) -> tuple[float, float]:
     """The answer in metres (east, south) of the region's north-west corner."""
-    if how == "posterior":
-        return best_point(posterior, leaf_m=grid.leaf_m, radius_m=max(ANSWER_RADIUS_M, grid.leaf_m))
-    x, y = grid.centre(grid.cell(best))
+    if how == "posterior" and spots:
+        return spots[0].east_m, spots[0].south_m
+    best = grid.root if not len(leaves.paths) else grid.cell(tuple(leaves.paths[0].tolist()))
+    x, y = grid.centre(best)
     return x - grid.north_west[0], grid.north_west[1] - y
 
 
-def _place(grid: Grid, path: tuple[int, ...], probability: float) -> Place:
-    lat, lon = grid.unproject(*grid.centre(grid.cell(path)))
-    return Place(lat, lon, probability, path)
+def _place(grid: Grid, spot: Spot) -> Place:
+    x, y = _xy(grid, (spot.east_m, spot.south_m))
+    lat, lon = grid.unproject(x, y)
+    return Place(lat, lon, spot.probability, grid.path(grid.cell_at(x, y)))
+
+
+def _xy(grid: Grid, point: tuple[float, float]) -> tuple[float, float]:
+    """A point in metres (east, south) of the north-west corner, in the grid's CRS."""
+    return grid.north_west[0] + point[0], grid.north_west[1] - point[1]

@@ -2,29 +2,38 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import shapely
 from pyproj import Geod
 
+from zoomloc.answer import outline
 from zoomloc.errors import OutputError
 from zoomloc.files import atomic
+from zoomloc.grid import Grid
 from zoomloc.photo import Photo
 from zoomloc.prediction import Place, Prediction
 
 DEGREE_DIGITS = 7  # a centimetre
+OUTLINE_DIGITS = 6  # a decimetre
 
 
 def write(
-    predictions: Sequence[Prediction], path: str | Path, *, failures: Sequence[tuple[str, str]] = ()
+    predictions: Sequence[Prediction],
+    path: str | Path,
+    *,
+    grid: Grid,
+    failures: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Writes GeoJSON or JSON, chosen by the suffix, whole or not at all.
 
-    failures: (photo, reason) of photos that got no prediction; they are listed too. Raises OutputError.
+    grid: of the region the predictions are of. failures: (photo, reason) of photos that got no prediction; they are
+    listed too. Raises OutputError.
     """
     check_suffix(path)
-    content = FORMATS[Path(path).suffix.lower()](predictions, failures)
+    content = FORMATS[Path(path).suffix.lower()](predictions, grid, failures)
     with atomic(path) as draft:
         draft.write_text(
             json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
@@ -37,18 +46,31 @@ def check_suffix(path: str | Path) -> None:
         raise OutputError(f"{path}: unknown kind of result; let its name end in {' or '.join(FORMATS)}")
 
 
-def geojson(predictions: Sequence[Prediction], failures: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-    """A FeatureCollection (RFC 7946): a Point a photo.
-
-    A photo that failed is a feature without geometry, its reason in the property `error`: readers keep such
-    rows, while a member of our own beside `features` would get lost.
-    """
+def geojson(
+    predictions: Sequence[Prediction], grid: Grid, failures: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
+    """A FeatureCollection: the answers as points, with what is known of them; then, where a posterior was made, the
+    ground that holds 50 % and 90 % of it ("holds") as MultiPolygons; failures as features without geometry."""
     found = [_feature(_point(p.lat, p.lon), _facts(p)) for p in predictions]
+    grounds = [ground for p in predictions for ground in _grounds(p, grid)]
     failed = [_feature(None, {"photo": photo, "error": reason}) for photo, reason in failures]
-    return {"type": "FeatureCollection", "features": found + failed}
+    return {"type": "FeatureCollection", "features": found + grounds + failed}
 
 
-def plain(predictions: Sequence[Prediction], failures: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+def _grounds(prediction: Prediction, grid: Grid) -> Iterator[dict[str, Any]]:
+    if prediction.posterior is None:
+        return
+    for share, area_m2 in ((0.5, prediction.area_50_m2), (0.9, prediction.area_90_m2)):
+        ground = outline(prediction.posterior, area_m2, grid)
+        if not ground.is_empty:
+            rounded = shapely.transform(ground, lambda lon_lat: lon_lat.round(OUTLINE_DIGITS))
+            facts = {"photo": prediction.photo, "holds": share, "area_m2": _number(area_m2)}
+            yield _feature(json.loads(shapely.to_geojson(rounded)), facts)
+
+
+def plain(
+    predictions: Sequence[Prediction], grid: Grid, failures: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
     """{"predictions": [...], "failures": [...]} with every field of a prediction but its posterior."""
     return {
         "predictions": [_position(p) | _facts(p) for p in predictions],
@@ -74,8 +96,13 @@ def _facts(prediction: Prediction) -> dict[str, Any]:
         "probability": _number(prediction.probability),
         "radius_50_m": _number(prediction.radius_50_m),
         "radius_90_m": _number(prediction.radius_90_m),
+        "area_50_m2": _number(prediction.area_50_m2),
+        "area_90_m2": _number(prediction.area_90_m2),
+        "not_here": _number(prediction.not_here),
+        "unexpanded": _number(prediction.unexpanded),
         "search": prediction.search,
         "path": list(prediction.path),
+        "radius_m": _number(prediction.radius_m),
         "places": [
             _position(place) | {"probability": _number(place.probability), "path": list(place.path)}
             for place in prediction.places

@@ -1,32 +1,36 @@
-"""From a photo's feature to probabilities over leaves, and from those to an answer."""
+"""From a photo's feature to probabilities over the leaves of the map."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
-from generation.search import tree_search
+from generation.search import Found, tree_search
 from zoomloc.grid import Grid
 from zoomloc.index import Index
 from zoomloc.model import ZoomModel
-
-# Points per leaf side among which the best point is looked for.
-FINE = 4
 
 
 @dataclass(frozen=True)
 class Leaves:
     """Leaves a search found for one photo, most probable first.
 
-    paths: (n, depth). probabilities: (n,) float64, true probabilities over the whole region: they sum to 1 when
-    the search kept everything and to less when it dropped some.
+    paths: (n, depth). probabilities: (n,) float64, over the whole region. not_here: the probability that the photo
+    was not taken on this map at all. unexpanded: at most so much is on leaves that the search did not look at.
+    The three sum to 1, and to less where a beam dropped branches.
     """
 
     paths: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    not_here: float = 0.0
+    unexpanded: float = 0.0
+
+    @property
+    def here(self) -> float:
+        """The probability that the photo was taken on this map."""
+        return 1 - self.not_here
 
 
 @torch.inference_mode()
@@ -38,7 +42,8 @@ def search(model: ZoomModel, index: Index, photos: Tensor, *, width: int | None)
         batch, n, level = paths.shape
         context = decoder.action_embed(paths[:, :, -1].flatten().to(photos.device)) if level else photos
         views = index.features(paths.flatten(0, 1))
-        return decoder.step(context, views, cache).unflatten(0, (batch, n))
+        logits = decoder.step(context, views, cache)
+        return logits.float().log_softmax(-1).unflatten(0, (batch, n))
 
     paths, log_probability = tree_search(
         step, cache.take, batch=len(photos), depth=index.grid.depth, width=width
@@ -46,42 +51,32 @@ def search(model: ZoomModel, index: Index, photos: Tensor, *, width: int | None)
     return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
 
 
+def as_leaves(found: Found, grid: Grid) -> Leaves:
+    """What a best-first search of the grid's tree found, as probabilities given that its wrong branches are wrong.
+
+    "Not here" said of the whole map is the probability of being elsewhere, and stays. Said of a cell further down it
+    means that the search took a wrong branch: its probability goes back to the leaves and the unexpanded nodes, to
+    each in proportion. How much of the unexpanded would end at leaves is unknown; counting all of it makes
+    `unexpanded` an upper bound, and every leaf's probability a lower bound of what opening everything would give it.
+    Where no leaf is possible, every branch being wrong, the photo is not here.
+    """
+    n, depth = grid.branch**2, grid.depth
+    paths = found.leaves[:, None] // n ** np.arange(depth - 1, -1, -1) % n
+    not_here, reached = float(found.not_here[0]), float(found.probabilities.sum()) + found.unexpanded
+    if reached == 0:
+        return Leaves(paths, found.probabilities, not_here=1.0)
+    scale = (1 - not_here) / reached
+    return Leaves(paths, found.probabilities * scale, not_here, found.unexpanded * scale)
+
+
+def rows_cols(paths: NDArray[np.int64], branch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column, (n,) each, of the cells that paths (n, level) lead to; `Grid.cell` for many."""
+    weights = branch ** np.arange(paths.shape[1] - 1, -1, -1)
+    return paths // branch @ weights, paths % branch @ weights
+
+
 def leaf_map(leaves: Leaves, grid: Grid) -> NDArray[np.float32]:
     """(side, side) probabilities of all leaves, row 0 in the north; zero where the search did not go."""
-    rows_cols = np.array([grid.cell(tuple(path))[1:] for path in leaves.paths.tolist()])
     out = np.zeros((grid.branch**grid.depth,) * 2, dtype=np.float32)
-    out[rows_cols[:, 0], rows_cols[:, 1]] = leaves.probabilities
+    out[rows_cols(leaves.paths, grid.branch)] = leaves.probabilities
     return out
-
-
-def best_point(posterior: NDArray[np.float32], *, leaf_m: float, radius_m: float) -> tuple[float, float]:
-    """The point with the most probability within radius_m, as metres (east, south) of the north-west corner.
-
-    A leaf's probability counts as spread evenly over it. Among equal points the middle is taken: the centre of
-    mass of what lies within the radius.
-    """
-    step_m = leaf_m / FINE
-    fine = np.kron(posterior, np.ones((FINE, FINE))) / FINE**2
-    reach = int(radius_m / step_m) + 1
-    south, east = np.mgrid[-reach : reach + 1, -reach : reach + 1] * step_m
-    disc = (np.hypot(south, east) <= radius_m).astype(float)
-    held = ndimage.convolve(fine, disc, mode="constant")
-    row, col = np.unravel_index(held.argmax(), held.shape)
-    rows, cols = np.mgrid[: fine.shape[0], : fine.shape[1]]
-    near = fine * (np.hypot(rows - row, cols - col) * step_m <= radius_m)
-    centre = (np.array([(near * cols).sum(), (near * rows).sum()]) / near.sum() + 0.5) * step_m
-    return float(centre[0]), float(centre[1])
-
-
-def radius_holding(
-    posterior: NDArray[np.float32], point: tuple[float, float], share: float, *, leaf_m: float
-) -> float:
-    """Radius in metres around a point (east, south of the north-west corner) that holds this share of the
-    probability, leaves counting by their centres; nan if the posterior holds less than the share."""
-    rows, cols = np.mgrid[: posterior.shape[0], : posterior.shape[1]]
-    distance = np.hypot((cols + 0.5) * leaf_m - point[0], (rows + 0.5) * leaf_m - point[1]).ravel()
-    order = distance.argsort()
-    held = posterior.ravel()[order].cumsum(dtype=np.float64)
-    # The leaf of the point itself counts as reached at half its width.
-    reached = int(np.searchsorted(held, share - 1e-6))
-    return float(max(distance[order[reached]], leaf_m / 2)) if reached < len(held) else float("nan")

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Place:
-    """A leaf as an answer: its centre in WGS 84 degrees, its probability, its path from the root."""
+    """A place the photo may be from: a point in WGS 84 degrees, and the path of its leaf.
+
+    probability: what lies within the prediction's `radius_m` of the point and of no place named before it.
+    """
 
     lat: float
     lon: float
@@ -21,9 +24,12 @@ class Prediction:
     """Where one photo was taken.
 
     photo, region: names as the user gave them. lat, lon: the answer, WGS 84 degrees. probability: of the
-    answer's leaf (`path`). radius_50_m, radius_90_m: circles around the answer that hold 50 % and 90 % of the
-    probability found (nan where the search kept too little of it). places: the best leaves, best first.
-    posterior: (side, side) float32 over all leaves, row 0 in the north; None unless the whole tree was searched.
+    answer's leaf (`path`). places: at least `radius_m` apart, best first. search: how they were found.
+    not_here: the probability that the photo was not taken in the region. unexpanded: at most so much is where the
+    search did not look. If it was taken here, then with 50 % and 90 % probability: radius_50_m, radius_90_m, within
+    this circle around the answer; area_50_m2, area_90_m2, on so much ground, the likeliest leaves together (all nan
+    where the search kept too little). posterior: (side, side) float32 over all leaves, row 0 in the north; None
+    unless the whole tree was searched.
     """
 
     photo: str
@@ -33,7 +39,12 @@ class Prediction:
     probability: float
     radius_50_m: float
     radius_90_m: float
+    area_50_m2: float
+    area_90_m2: float
     path: tuple[int, ...]
     places: tuple[Place, ...]
+    radius_m: float
     search: str
+    not_here: float = 0.0
+    unexpanded: float = 0.0
     posterior: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)

@@ -30,7 +30,8 @@ class Tree:
         flat = [tuple(p) for p in paths.flatten(0, 1).tolist()]
         assert [p[:-1] for p in flat] == self.rows or paths.shape[2] == 0
         self.rows = flat
-        return torch.stack([logits_of(i // n, p) for i, p in enumerate(flat)]).unflatten(0, (batch, n))
+        each = torch.stack([logits_of(i // n, p).log_softmax(0) for i, p in enumerate(flat)])
+        return each.unflatten(0, (batch, n))
 
     def take(self, rows):
         self.rows = [self.rows[r] for r in rows]

@@ -70,8 +70,11 @@ class World:
             probability=probability,
             radius_50_m=12.0,
             radius_90_m=2000.0,
+            area_50_m2=grid.leaf_m**2,
+            area_90_m2=2 * grid.leaf_m**2,
             path=grid.path(best),
             places=places,
+            radius_m=40.0,
             search="posterior" if posterior else "greedy",
             posterior=leaves if posterior else None,
         )

@@ -64,8 +64,8 @@ def test_locate_writes_what_it_prints(locate, photos, tmp_path):
         *locate, *photos, "--out", tmp_path / "r.geojson", "--figure", tmp_path / "panels", "--top", 3
     )
     features = json.loads((tmp_path / "r.geojson").read_text())["features"]
-    assert len(features) == 3
-    for photo, feature in zip(photos, features, strict=True):
+    assert [feature["properties"].get("holds") for feature in features] == [None] * 3 + [0.5, 0.9] * 3
+    for photo, feature in zip(photos, features[:3], strict=True):
         lon, lat = feature["geometry"]["coordinates"]
         printed = re.search(rf"{photo.name}: (\S+), (\S+) ", out)
         assert (float(printed[1]), float(printed[2])) == pytest.approx((lat, lon), abs=2e-6)
@@ -73,6 +73,16 @@ def test_locate_writes_what_it_prints(locate, photos, tmp_path):
         assert Image.open(tmp_path / "panels" / f"{photo.stem}.png").width > 600
     assert out.count("  1. ") == out.count("  3. ") == 3
     assert out.count("from its EXIF position") == 3
+
+
+def test_the_answer_serves_the_radius_asked_for(locate, photos, tmp_path):
+    held = {}
+    for radius in ("60", "100"):
+        out, _ = zoomloc(*locate, photos[0], "--radius", radius, "--out", tmp_path / "r.json")
+        (found,) = json.loads((tmp_path / "r.json").read_text())["predictions"]
+        assert found["radius_m"] == float(radius) and f"within {radius} m" in out
+        held[radius] = found["places"][0]["probability"]
+    assert held["100"] > held["60"]
 
 
 @pytest.mark.parametrize("search", ["greedy", "beam", "posterior"])
