@@ -63,6 +63,7 @@ def distinct_spots(mass: Mass, *, radius_m: float, top_k: int) -> list[Spot]:
 
     A point is looked for among FINE x FINE points of every leaf, and then moved to the centre of mass of what lies
     within the radius, which is the middle among equals, if that keeps 95 % of the probability.
+
     A spot's probability is what lies within the radius of it and of none before it. Spots are at least the radius
     apart. For a radius of more than 16 leaves, some of these are taken together.
     """

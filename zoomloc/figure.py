@@ -25,6 +25,7 @@ VIEW = TILE // OVERSAMPLING
 CLOSE_UP_LEAVES = 3
 PHOTO_WIDTH, PHOTO_HEIGHT = 1120, 700
 LINE = 46  # height of a line of text
+WORTH_TELLING = 0.001  # of a probability
 BARS = 5  # of the likeliest places
 
 INK, FAINT, PAPER = "#1f2328", "#6a737d", "#ffffff"
@@ -246,10 +247,10 @@ def _facts(photo: Photo, prediction: Prediction) -> Iterator[str]:
         yield f"50 % within {_length(prediction.radius_50_m)}, 90 % within {_length(prediction.radius_90_m)}"
     if np.isfinite(prediction.area_90_m2):
         yield f"50 % on {_area(prediction.area_50_m2)}, 90 % on {_area(prediction.area_90_m2)}"
-    if prediction.not_here >= 0.001:
-        yield f"not on this map: {_percent(prediction.not_here)}"
-    if prediction.unexpanded >= 0.001:
-        yield f"not looked at: at most {_percent(prediction.unexpanded)}"
+    elsewhere = {"not on this map": prediction.not_here, "not looked at": prediction.unexpanded}
+    told = [f"{what}: {_percent(p)}" for what, p in elsewhere.items() if p >= WORTH_TELLING]
+    if told:
+        yield ", ".join(told)
     error = error_m(photo, prediction)
     yield (
         "the photo's own position is not known" if error is None else f"{_length(error)} from the true place"

@@ -125,7 +125,8 @@ def test_places_are_apart_and_share_no_probability(posterior, radius_m, top_k):
     for i, spot in enumerate(spots):
         assert all(math.dist(spot[:2], other[:2]) >= radius_m - 1e-6 for other in spots[:i])
         assert spot.probability > 0
-        assert all(spot.probability <= other.probability / ENOUGH for other in spots[:i]), "best first"
+        # Best first, but for what moving to the middle costs one and brings the other.
+        assert all(spot.probability <= other.probability / 0.8 for other in spots[:i])
     assert sum(spot.probability for spot in spots) <= posterior.sum() + 1e-9
 
 

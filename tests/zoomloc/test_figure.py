@@ -143,3 +143,12 @@ def test_what_cannot_be_written_is_one_line(make_world, tmp_path):
     (tmp_path / "panel.png").mkdir()
     with pytest.raises(OutputError, match=r"panel\.png: cannot be written"):
         _draw(world, tmp_path, world.photo(), world.prediction(x_m=1500, y_m=900))
+
+
+def test_what_is_elsewhere_is_told_where_it_matters(make_world):
+    world = make_world()
+    prediction = world.prediction(x_m=1500, y_m=900, not_here=0.23, unexpanded=0.004, area_90_m2=2.5e5)
+    facts = list(figure._facts(world.photo(), prediction))
+    assert "50 % on 1600 m², 90 % on 0.25 km²" in facts
+    assert "not on this map: 23 %, not looked at: < 1 %" in facts
+    assert not any("not on" in fact for fact in figure._facts(world.photo(), world.prediction(x_m=1, y_m=1)))

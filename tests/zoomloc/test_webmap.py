@@ -60,6 +60,7 @@ def test_the_surest_photo_comes_first_with_all_that_is_known_of_it(world, tmp_pa
     unknown, evil, far = data["photos"]
     assert unknown["truth"] is None and unknown["error_m"] is None
     assert evil["radius_50_m"] is None and evil["error_m"] == pytest.approx(10, abs=0.1)
+    assert far["area_90_m2"] == 3200 and far["radius_m"] == 40 and far["not_here"] == far["unexpanded"] == 0
     assert far["error_m"] == pytest.approx(500, abs=1)
     assert far["answer"] == pytest.approx([2060, 1500], abs=0.01)  # north, east of the south-west corner
     assert far["truth"] == pytest.approx([1660, 1800], abs=0.01)
