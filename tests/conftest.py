@@ -68,6 +68,23 @@ depth = 2
 """
 
 
+TINY_POINTER = """
+[model]
+kind = "pointer"
+width = 64
+encoder_layers = 2
+encoder_heads = 2
+patch_px = 8
+table_px = 48
+photo_px = 32
+view_px = 48
+decoder_layers = 1
+decoder_heads = 2
+queries = 2
+key_width = 16
+"""
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
     """A dataset in the real formats that a tiny model can learn: a smooth colour field as imagery, and "photos"
@@ -114,7 +131,7 @@ def _exif(lat: float, lon: float) -> bytes:
     return piexif.dump({"GPS": gps})
 
 
-def _write_config(data: Path, out: Path, **settings) -> Path:
+def _write_config(data: Path, out: Path, model: str = TINY_MODEL, **settings) -> Path:
     values = {
         "steps": 200,
         "batch_size": 32,
@@ -124,7 +141,7 @@ def _write_config(data: Path, out: Path, **settings) -> Path:
     } | settings
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     path = out.with_suffix(".toml")
-    path.write_text("\n".join([f'data = "{data}"', f'out = "{out}"', *lines]) + TINY_MODEL)
+    path.write_text("\n".join([f'data = "{data}"', f'out = "{out}"', *lines]) + model)
     return path
 
 
@@ -138,4 +155,13 @@ def tiny_config(tiny_data: Path):
 def tiny_checkpoint(tiny_config, tmp_path_factory) -> Path:
     """A checkpoint trained on the tiny data."""
     config = tiny_config(tmp_path_factory.mktemp("tiny-run") / "run", cache_photos=True)
+    return train(load_train_config(config), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_pointer(tiny_config, tmp_path_factory) -> Path:
+    """A checkpoint of the pointer model, likewise."""
+    config = tiny_config(
+        tmp_path_factory.mktemp("tiny-pointer") / "run", model=TINY_POINTER, cache_photos=True
+    )
     return train(load_train_config(config), device="cpu")

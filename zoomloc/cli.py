@@ -180,6 +180,7 @@ def locate(
                     [photo.pixels],
                     place,
                     names=[str(path)],
+                    fovs_deg=[photo.fov_deg],
                     how=search.value,
                     top_k=top,
                     radius_m=radius,

@@ -32,7 +32,12 @@ def run(out: Path, *, device: str = "auto") -> None:
     localizer = Localizer.from_pretrained(FOLDER / "checkpoint", device=device)
     index = localizer.index(region)
     index.fill()
-    predictions = localizer.locate([p.pixels for p in photos], region, names=[p.path.name for p in photos])
+    predictions = localizer.locate(
+        [p.pixels for p in photos],
+        region,
+        names=[p.path.name for p in photos],
+        fovs_deg=[p.fov_deg for p in photos],
+    )
     _print(region, photos, predictions)
     pairs = list(zip(photos, predictions, strict=True))
     for photo, prediction in progress(pairs, "drawing panels", len(pairs)):

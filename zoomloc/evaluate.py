@@ -99,7 +99,8 @@ def evaluate(
     parts: dict[Search, list[Outcomes]] = {how: [] for how in searches}
     batches = [list(chosen[i : i + BATCH]) for i in range(0, len(chosen), BATCH)]
     for batch in progress(batches, f"locating {len(chosen)} {split} photos", len(batches)):
-        features = localizer.encode(photos.__getitems__(batch).photos)
+        looked_at = photos.__getitems__(batch)
+        features = localizer.encode(looked_at.photos, looked_at.fov_deg)
         for how in searches:
             found = localizer.zoom(features, region, how=how)
             answers = [

@@ -54,11 +54,17 @@ class Index:
 
     def features(self, paths: Tensor) -> Tensor:
         """Features (N, …) of the cells that paths (N, level) lead to. Raises tiles.TilesError."""
+        return self.at(self.numbers(paths))
+
+    def numbers(self, paths: Tensor) -> NDArray[np.int64]:
+        """The numbers of the cells that paths (N, level) lead to."""
         level = paths.shape[1]
-        rows = np.full(len(paths), self._first[level])
-        for i in range(level):
-            rows += paths[:, i].numpy() * self._n_children ** (level - 1 - i)
-        return self.at(rows)
+        weights = self._n_children ** np.arange(level - 1, -1, -1)
+        return self._first[level] + paths.numpy() @ weights
+
+    def levels(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The levels of cells."""
+        return np.searchsorted(self._first, numbers, side="right") - 1
 
     def at(self, numbers: NDArray[np.int64]) -> Tensor:
         """Features (N, …) of the cells with these numbers. Raises tiles.TilesError."""

@@ -38,6 +38,7 @@ def make_labels(placement: Placement, xy: Tensor, *, branch: int, depth: int, si
     leaves = (offset / (placement.side_m / side)).floor().long()  # row, column
     inside = ((leaves >= 0) & (leaves < side)).all(dim=1)
     leaves = leaves.clamp(0, side - 1)
+    offset = offset.clamp(0, placement.side_m)  # far outside no child would have any share
     cells, actions, targets = [], [], []
     for level in range(depth):
         cell = leaves // branch ** (depth - level)

@@ -1,5 +1,6 @@
 """The public way in: a checkpoint, a region, photos; predictions come out."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoomloc import checkpoint
+from zoomloc import checkpoint, markov
 from zoomloc.answer import Spot, areas_holding, as_mass, distinct_spots, radii_holding
+from zoomloc.config import ModelConfig
 from zoomloc.encoder import shrink
 from zoomloc.errors import CheckpointError
 from zoomloc.grid import Grid
 from zoomloc.index import Index
-from zoomloc.model import ZoomModel, pick_device
+from zoomloc.model import AnyModel, pick_device
+from zoomloc.pointer import PointerModel
 from zoomloc.posterior import Leaves, leaf_map, search
 from zoomloc.prediction import Place, Prediction
 from zoomloc.region import Region
@@ -23,6 +26,8 @@ from zoomloc.region import Region
 Search = Literal["greedy", "beam", "posterior"]
 
 BEAM_WIDTH = 16
+# The share of the probability that the posterior may leave unlooked at.
+EPSILON = 1e-3
 # The full posterior visits every inner cell of the tree; beyond this many leaves it takes minutes on a CPU.
 MAX_POSTERIOR_LEAVES = 65_536
 # The answer is the point with the most probability within this radius.
@@ -39,7 +44,7 @@ class Localizer:
     >>> predictions = localizer.locate([photo.pixels], Region.load("region.json"), names=["a.jpg"])
     """
 
-    def __init__(self, model: ZoomModel) -> None:
+    def __init__(self, model: AnyModel) -> None:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self._indexes: dict[Region, Index] = {}
@@ -62,50 +67,76 @@ class Localizer:
         region: Region,
         *,
         names: Sequence[str],
+        fovs_deg: Sequence[float | None] | None = None,
         how: Search = "posterior",
         top_k: int = 5,
         radius_m: float = ANSWER_RADIUS_M,
     ) -> list[Prediction]:
-        """Localize photos, (h, w, 3) uint8 sRGB each, in a region. `names` stand in the predictions.
+        """Localize photos, (h, w, 3) uint8 sRGB each, in a region. `names` stand in the predictions. fovs_deg: their
+        horizontal fields of view, None where unknown.
 
         how: "greedy" and "beam" look at few cells and answer with the centre of the best leaf; "posterior" looks at
         all of them and answers with the point that holds the most probability within `radius_m` (at least the side of
         a leaf). top_k: places to name, as far apart.
         """
         small = np.stack([shrink(pixels, self.model.config.photo_px) for pixels in photos])
-        leaves = self.zoom(self.encode(torch.from_numpy(small)), region, how=how)
+        known = [math.nan if fov is None else fov for fov in fovs_deg or [None] * len(photos)]
+        leaves = self.zoom(self.encode(torch.from_numpy(small), torch.tensor(known)), region, how=how)
         return [
             predict(found, region, name, how, top_k, radius_m)
             for found, name in zip(leaves, names, strict=True)
         ]
 
     @torch.inference_mode()
-    def encode(self, photos: Tensor) -> Tensor:
-        """(B, px, 2 px, 3) uint8, as `encoder.shrink` makes them -> (B, C) features."""
-        return self.model.encode_photos(photos.to(self.device))
+    def encode(self, photos: Tensor, fov_deg: Tensor | None = None) -> Tensor:
+        """(B, px, 2 px, 3) uint8, as `encoder.shrink` makes them -> (B, …) features. fov_deg: (B,), nan if unknown."""
+        return self.model.encode_photos(photos.to(self.device), fov_deg)
 
-    def zoom(self, features: Tensor, region: Region, *, how: Search = "posterior") -> list[Leaves]:
-        """The leaves a search finds for photo features (B, C). Raises CheckpointError if the tree is too large."""
+    def zoom(
+        self,
+        features: Tensor,
+        region: Region,
+        *,
+        how: Search = "posterior",
+        beam_width: int = BEAM_WIDTH,
+        epsilon: float = EPSILON,
+    ) -> list[Leaves]:
+        """The leaves a search finds for photo features (B, …).
+
+        epsilon: the posterior of a pointer model leaves cells unopened that hold less than this share of the
+        probability; 0 opens all. Raises CheckpointError if the tree is too large for the posterior of a published
+        model.
+        """
         index = self.index(region)
-        width = {"greedy": 1, "beam": BEAM_WIDTH, "posterior": None}[how]
+        parts = [features[i : i + PHOTOS_AT_ONCE] for i in range(0, len(features), PHOTOS_AT_ONCE)]
+        width = {"greedy": 1, "beam": beam_width, "posterior": None}[how]
+        if isinstance(self.model, PointerModel):
+            if width is None:
+                return [
+                    found
+                    for part in parts
+                    for found in markov.posterior(self.model, index, part, epsilon=epsilon)
+                ]
+            return [found for part in parts for found in markov.beam(self.model, index, part, width=width)]
         n_leaves = region.grid.branch ** (2 * region.grid.depth)
         if width is None and n_leaves > MAX_POSTERIOR_LEAVES:
             raise CheckpointError(
                 f"region '{region.name}' has {n_leaves} leaves, too many for the full posterior; use --search beam"
             )
-        parts = [
-            search(self.model, index, features[i : i + PHOTOS_AT_ONCE], width=width)
-            for i in range(0, len(features), PHOTOS_AT_ONCE)
-        ]
-        return [found for part in parts for found in part]
+        return [found for part in parts for found in search(self.model, index, part, width=width)]
 
     def check_fits(self, region: Region) -> None:
-        """Raises CheckpointError where the model zooms to another depth than the region has."""
+        """Raises CheckpointError where the model zooms otherwise than the region does."""
         config = self.model.config
-        if (config.branch, config.depth) != (region.branch, region.depth):
+        if config.branch != region.branch:
             raise CheckpointError(
-                f"the checkpoint zooms {config.depth} times by {config.branch}, but region '{region.name}' has "
-                f"depth {region.depth} and branch {region.branch}; use a checkpoint trained for it"
+                f"the checkpoint divides cells into {config.branch} x {config.branch}, but region '{region.name}' "
+                f"has branch {region.branch}; use a checkpoint trained for it"
+            )
+        if isinstance(config, ModelConfig) and config.depth != region.depth:
+            raise CheckpointError(
+                f"the checkpoint zooms {config.depth} times, but region '{region.name}' has depth {region.depth}; "
+                "use a checkpoint trained for it"
             )
 
 

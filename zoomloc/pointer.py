@@ -8,6 +8,7 @@ the whole tree are exact (the Markov zoom of MVAR, arXiv 2505.12742, applied to 
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -80,30 +81,17 @@ class PointerModel(nn.Module):
         children = parts[:, rim, rim].flatten(1, 2) + self.sizes["view"](_size(side_m))[:, None]
         return F.normalize(self.to_key(children), dim=-1)
 
-    def queries(self, photos: Tensor, side_m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What photos (B, patches, C) look for among the children of cells of side_m (B,).
-
-        Returns queries (B, Q, key_width), the log of their weights (B, Q), and the score of "not here" (B,).
-        """
+    def ask(self, photos: Tensor, side_m: Tensor) -> "Questions":
+        """What photos (B, patches, C) look for among the children of cells of side_m (B,)."""
         x = self.alternatives + self.sizes["photo"](_size(side_m))[:, None]
         for block in self.blocks:
             x = block(x, photos)
         x = self.final_norm(x)
         query = F.normalize(self.to_query(x), dim=-1) * self.log_scale.exp()
-        return query, self.to_weight(x)[..., 0].log_softmax(-1), self.to_not_here(x.mean(1))[:, 0]
-
-    def decide(self, photos: Tensor, keys: Tensor, side_m: Tensor) -> Tensor:
-        """Every photo at every cell: photos (B, patches, C), keys (N, children, key_width), side_m (B,): of the cells.
-
-        Returns log-probabilities (B, N, children + 1), the last of "not here".
-        """
-        query, weight, not_here = self.queries(photos, side_m)
-        each = torch.einsum("bqd,nkd->bnkq", query, keys) + weight[:, None, None]
-        children = each.logsumexp(-1)  # (B, N, children)
-        rest = not_here[:, None, None].expand(*children.shape[:2], 1)
+        not_here = self.to_not_here(x.mean(1))[:, 0]
         if not self.config.not_here:
-            rest = torch.full_like(rest, -math.inf)
-        return torch.cat([children, rest], dim=-1).log_softmax(-1)
+            not_here = torch.full_like(not_here, -math.inf)
+        return Questions(query, self.to_weight(x)[..., 0].log_softmax(-1), not_here)
 
     def forward(
         self,
@@ -122,7 +110,35 @@ class PointerModel(nn.Module):
         """
         tokens = self.encode_photos(photos, fov_deg)
         keys = self.encode_views(views, side_m).split(n_views)
-        return [self.decide(tokens, key, sides_m[:, level]) for level, key in enumerate(keys)]
+        return [at_all(self.ask(tokens, sides_m[:, level]), key) for level, key in enumerate(keys)]
+
+
+class Questions(NamedTuple):
+    """Of B photos at one size of cells: queries (B, Q, key_width), the log of their weights (B, Q), and the score of
+    "not here" (B,)."""
+
+    query: Tensor
+    weight: Tensor
+    not_here: Tensor
+
+
+def at_all(asked: Questions, keys: Tensor) -> Tensor:
+    """Every photo at every cell: keys (N, children, key_width) -> log-probabilities (B, N, children + 1), the last of
+    "not here"."""
+    each = torch.einsum("bqd,nkd->bnkq", asked.query, keys)
+    return _log_probabilities(each + asked.weight[:, None, None], asked.not_here[:, None, None])
+
+
+def at_own(asked: Questions, keys: Tensor) -> Tensor:
+    """Every photo at a cell of its own: keys (B, children, key_width) -> log-probabilities (B, children + 1)."""
+    each = keys @ asked.query.transpose(1, 2)  # (B, children, Q)
+    return _log_probabilities(each + asked.weight[:, None], asked.not_here[:, None])
+
+
+def _log_probabilities(each: Tensor, not_here: Tensor) -> Tensor:
+    """Scores of the alternatives (…, children, Q) and of "not here" (…, 1) -> (…, children + 1)."""
+    children = each.logsumexp(-1)
+    return torch.cat([children, not_here.expand(*children.shape[:-1], 1)], dim=-1).log_softmax(-1)
 
 
 def _size_embedding(width: int) -> nn.Module:

@@ -42,6 +42,13 @@ def test_a_point_outside_is_said_to_be_outside():
     assert make_labels(HERE, xy, **SHAPE).inside.tolist() == [False, True]
 
 
+def test_a_point_far_outside_has_targets_that_are_numbers():
+    xy = torch.tensor([[490_000.0, 4_999_900.0]], dtype=torch.float64)
+    labels = make_labels(HERE, xy, **SHAPE, sigma_m=5.0)
+    assert not labels.inside.any()
+    torch.testing.assert_close(labels.targets.sum(-1), torch.ones(1, 2))
+
+
 @pytest.mark.parametrize("sigma_m", [5.0, 20.0])
 def test_blurred_targets_are_the_share_of_a_gaussian_cloud(sigma_m):
     point = torch.tensor([[500_000 + 85.0, 5_000_000 - 70.0]], dtype=torch.float64)

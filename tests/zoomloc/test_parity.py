@@ -89,7 +89,7 @@ def test_greedy_paths_and_their_probability(published):
             number = 1000 + sum((int(a) + 1) * 17**i for i, a in enumerate(paths[0, 0]))
             tile = torch.randn(3, 126, 126, generator=torch.Generator().manual_seed(number))
             context = model.decoder.action_embed(paths[0, :, -1]) if paths.shape[2] else photo
-            return model.decoder.step(context, model.encoder(tile[None]), cache)[None]
+            return model.decoder.step(context, model.encoder(tile[None]), cache).log_softmax(-1)[None]
 
         paths, log_probability = tree_search(step, cache.take, batch=1, depth=4, width=1)
         assert paths[0, 0].tolist() == expected["greedy"][b].tolist()

@@ -1,0 +1,63 @@
+"""Searching the tree of cells with the pointer model, whose decisions depend on the cell and the photo alone."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generation.search import best_first, tree_search
+from zoomloc.index import Index
+from zoomloc.pointer import PointerModel, Questions, at_own
+from zoomloc.posterior import Leaves, as_leaves
+
+
+@torch.inference_mode()
+def posterior(model: PointerModel, index: Index, photos: Tensor, *, epsilon: float) -> list[Leaves]:
+    """The certified posterior of each photo: tokens (B, patches, C) -> B results.
+
+    Cells are opened in the order of their probability until those left hold less than `epsilon` of what the leaves
+    found hold; 0 opens all.
+    """
+    asked = ask(model, index, photos)
+    found = []
+    for i in range(len(photos)):
+        own = Questions(*(part[:, i] for part in asked))
+
+        def expand(numbers: NDArray[np.int64], own: Questions = own) -> NDArray[np.float32]:
+            return _decide(own, index, numbers).cpu().numpy()
+
+        tree = best_first(expand, n_choices=index.grid.branch**2, depth=index.grid.depth, epsilon=epsilon)
+        found.append(as_leaves(tree, index.grid))
+    return found
+
+
+@torch.inference_mode()
+def beam(model: PointerModel, index: Index, photos: Tensor, *, width: int) -> list[Leaves]:
+    """The `width` best paths of each photo, cut to so many at every level; 1 is greedy."""
+    asked = ask(model, index, photos)
+
+    def step(paths: Tensor) -> Tensor:
+        batch, n, level = paths.shape
+        numbers = index.numbers(paths.flatten(0, 1))
+        own = Questions(*(part[level].repeat_interleave(n, dim=0) for part in asked))
+        return at_own(own, index.at(numbers))[:, :-1].unflatten(0, (batch, n))
+
+    paths, log_probability = tree_search(
+        step, lambda _: None, batch=len(photos), depth=index.grid.depth, width=width
+    )
+    return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
+
+
+def ask(model: PointerModel, index: Index, photos: Tensor) -> Questions:
+    """What photos look for at every level of a region: (L, B, …) each."""
+    levels = [
+        model.ask(photos, torch.full((len(photos),), index.grid.side_m(level), device=photos.device))
+        for level in range(index.grid.depth)
+    ]
+    return Questions(*(torch.stack(parts) for parts in zip(*levels, strict=True)))
+
+
+def _decide(asked: Questions, index: Index, numbers: NDArray[np.int64]) -> Tensor:
+    """One photo, asked at every level (L, …), at the cells with these numbers: (m, children + 1)."""
+    level = torch.from_numpy(index.levels(numbers)).to(asked.query.device)
+    return at_own(Questions(*(part[level] for part in asked)), index.at(numbers))
