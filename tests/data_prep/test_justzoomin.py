@@ -251,7 +251,8 @@ def test_the_documentation_names_commands_and_settings_that_are_there():
             command, rest = command.get_command(None, rest[0]), rest[1:]
         command.make_context("zoomloc", rest)
     config = load_train_config(ROOT / "configs" / "just_zoom_in.toml")
-    assert config.data.resolve() == ROOT / "data" / "justzoomin" and config.labels == "published"
+    (data,) = config.data
+    assert data.resolve() == ROOT / "data" / "justzoomin" and config.labels == "published"
     assert config.encoder_weights.resolve() == ROOT / "data" / "dinov2-base"
     assert config.out.resolve() / "checkpoint" == ROOT / "runs" / "just_zoom_in" / "checkpoint"
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
