@@ -108,6 +108,22 @@ class Mapping:
             np.matmul(rows, powers, out=scratch("rows", shape, np.float32)),
         )
 
+    def affine(self, shape: tuple[int, int]) -> NDArray[np.float64] | None:
+        """(2, 3), from column and row of shape = (rows, columns) points all over the window to the raster's.
+
+        Both as OpenCV counts. None where no such matrix is exact to `TOLERANCE_PX`.
+        """
+        if self.coefficients is None:
+            return None
+        (_, down), (across, middle) = self.coefficients[:, -2:, -2:].transpose(1, 2, 0)
+        curved = np.abs(self.coefficients).sum(axis=(1, 2)) - np.abs(down) - np.abs(across) - np.abs(middle)
+        if curved.max() > TOLERANCE_PX:
+            return None
+        height, width = shape
+        across, down = across / width, down / height
+        first = middle - across * (width - 1) - down * (height - 1) - 0.5
+        return np.array([2 * across, 2 * down, first]).T
+
     def _exact_positions(self, across: NDArray[np.float64], down: NDArray[np.float64]) -> Positions:
         inverse = np.linalg.inv(self.raster)
         with np.errstate(invalid="ignore"):

@@ -3,15 +3,15 @@
 Every source works the same way: `locate.footprint` says which of its pixels a window shows and how much it
 shrinks them, the source assembles these into a `Canvas`, `render` samples the canvas.
 
-Pixels stand for areas. A linear sample of them is the average of an area as large as a pixel; a linear sample of
-the averages of 2 x 2 pixels is that of an area twice as wide. Between the two scales `render` blends both, which is
-the area's average to about half a grey value in pictures, for a fraction of what the average costs; a canvas that is
+Pixels stand for areas. A linear sample of them is the average of an area as large as a pixel; of a larger area, up to
+twice as wide, `render` averages three such samples around its middle, for a fraction of what the exact average of the
+pixels costs and nearer to what is on the ground, for pixels and linear samples are blurred already. A canvas that is
 finer than twice is shrunk by a whole number first. Resamplings that are asked for by name are what they are called.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, sqrt
 from typing import Any
 
 import cv2
@@ -26,9 +26,12 @@ from tiles.window import Window
 
 MARGIN_PX = 3  # of canvas around a window: kernels reach over its edges by 2
 BLOCK_PX = 1024  # a side of what is rendered at once; OpenCV takes pictures of up to 32,767
-STRIP_SAMPLES = 2**17  # sampled at once, so that it stays in the processor's cache
-STRIP_ROWS = 128  # averaged at once, likewise
-ONE_SAMPLE = 1.1  # up to this scale the samples of pixels alone are as near to the average
+STRIP_SAMPLES = 2**16  # sampled at once, so that it stays in the processor's cache
+ONE_SAMPLE = 1.4  # up to this scale one sample shows the ground as well as three
+SPREAD = 0.3  # of three samples, where pictures shrunk 1.5 to 2 times are nearest to the ground
+CORNERS = np.radians((45, 165, 285))  # of a triangle that reaches as far along both axes
+TRIANGLE = np.stack([np.cos(CORNERS), np.sin(CORNERS)], axis=1)
+ONE: Sequence[tuple[float, float]] = ((0.0, 0.0),)
 MOST_SAMPLES = 16  # a pixel along one axis; only windows squeezed along it would want more
 
 
@@ -112,15 +115,19 @@ def _premultiplied(canvas: Canvas, rows: slice, cols: slice) -> tuple[NDArray[np
     bleed into their neighbours.
     """
     pixels: Any = canvas.pixels[rows, cols]
-    alpha: Any = None if canvas.alpha is None else np.ascontiguousarray(canvas.alpha[rows, cols])
+    alpha: Any = None
+    if canvas.alpha is not None:
+        alpha = scratch("alpha", pixels.shape[:2], np.uint8)
+        alpha[:] = canvas.alpha[rows, cols]
     opaque = alpha is None or alpha.min() == 255
     if pixels.shape[2] == 3:
         pixels = pixels if opaque else cv2.bitwise_and(pixels, pixels, mask=alpha)
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
         if not opaque:
             cv2.insertChannel(alpha, pixels, 3)
-    if not opaque and (partly := cv2.inRange(alpha, 1, 254) > 0).any():
-        pixels = pixels.copy()
+    partly: Any = None if opaque else cv2.inRange(alpha, 1, 254, dst=scratch("partly", alpha.shape, np.uint8))
+    if partly is not None and cv2.hasNonZero(partly):
+        pixels, partly = pixels.copy(), partly > 0
         pixels[partly, :3] = _to_uint8(pixels[partly, :3] * (alpha[partly, None] / 255))
     return pixels, opaque
 
@@ -140,31 +147,54 @@ def _sampled(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[
     (height, width), resampling = place.window.shape, place.window.resampling
     how = cv2.INTER_NEAREST if resampling == "nearest" else cv2.INTER_LINEAR
     n_across = n_down = 1
-    share = 0.0
+    offsets = ONE
     if resampling == "auto":
         values, place = _shrunk(values, place, border)
         scales = np.hypot(*place.pixel)
         n_across, n_down = np.clip(np.rint(scales / scales.min()), 1, MOST_SAMPLES).astype(int).tolist()
-        share = _share(float(scales.min()))
-    averages, move = _averages(values, place, border) if share else (values, 0.0)
-    across, down = ((np.arange(n) + 0.5) / n for n in (width * n_across, height * n_down))
+        offsets = _offsets(float(scales.min()))
+    look = _looker(values, place, (height * n_down, width * n_across), how, border)
     result = scratch("window", (height, width, 4), np.uint8)
-    step = max(1, STRIP_SAMPLES // (len(across) * n_down))
+    step = max(1, STRIP_SAMPLES // (width * n_across * n_down))
     for top in range(0, height, step):
         strip = result[top : top + step]
-        cols, rows = place.positions(across, down[top * n_down : (top + step) * n_down])
-        one_each = n_across == n_down == 1
-        samples = strip if one_each else scratch("samples", (*cols.shape, 4), np.uint8)
-        cv2.remap(values, cols, rows, how, dst=samples, borderMode=border)
-        if share:
-            cols += np.float32(move)
-            rows += np.float32(move)
-            wider = scratch("wider", samples.shape, np.uint8)
-            cv2.remap(averages, cols, rows, how, dst=wider, borderMode=border)
-            cv2.addWeighted(samples, 1 - share, wider, share, 0, dst=samples)
-        if not one_each:
+        shape = len(strip) * n_down, width * n_across, 4
+        samples = strip if n_across == n_down == 1 else scratch("samples", shape, np.uint8)
+        look(top * n_down, offsets[0], samples)
+        for i, offset in enumerate(offsets[1:], start=1):
+            other = scratch("other", shape, np.uint8)
+            look(top * n_down, offset, other)
+            cv2.addWeighted(samples, i / (i + 1), other, 1 / (i + 1), 0, dst=samples)
+        if samples is not strip:
             cv2.resize(samples, (width, len(strip)), dst=strip, interpolation=cv2.INTER_AREA)
     return result
+
+
+Look = Callable[[int, tuple[float, float], NDArray[np.uint8]], object]
+
+
+def _looker(values: NDArray[np.uint8], place: Mapping, shape: tuple[int, int], how: int, border: int) -> Look:
+    """look(top, offset, out): fills `out` with a window's samples from row `top` on, `offset` (column, row) beside.
+
+    shape: rows and columns of samples all over the window.
+    """
+    # Which pixel is the nearest must not hang on the last digit of a matrix.
+    affine = None if how == cv2.INTER_NEAREST else place.affine(shape)
+
+    def warp(top: int, offset: tuple[float, float], out: NDArray[np.uint8]) -> None:
+        matrix = np.array(affine)
+        matrix[:, 2] += matrix[:, 1] * top + offset
+        flags = how | cv2.WARP_INVERSE_MAP
+        cv2.warpAffine(values, matrix, out.shape[1::-1], dst=out, flags=flags, borderMode=border)
+
+    def remap(top: int, offset: tuple[float, float], out: NDArray[np.uint8]) -> None:
+        across, down = np.arange(shape[1]) + 0.5, np.arange(top, top + len(out)) + 0.5
+        cols, rows = place.positions(across / shape[1], down / shape[0])
+        cols += np.float32(offset[0])
+        rows += np.float32(offset[1])
+        cv2.remap(values, cols, rows, how, dst=out, borderMode=border)
+
+    return remap if affine is None else warp
 
 
 def _shrunk(values: NDArray[np.uint8], place: Mapping, border: int) -> tuple[NDArray[np.uint8], Mapping]:
@@ -178,37 +208,11 @@ def _shrunk(values: NDArray[np.uint8], place: Mapping, border: int) -> tuple[NDA
     return shrunk, place.on(Affine.scale(by))
 
 
-def _share(scale: float) -> float:
-    """How much the averages of 2 x 2 pixels count: what is seen is spread as far as the area, a square of `scale`."""
-    return (scale**2 - 1) / 3 if scale > ONE_SAMPLE else 0.0
-
-
-def _averages(values: NDArray[np.uint8], place: Mapping, border: int) -> tuple[NDArray[np.uint8], float]:
-    """The averages of all 2 x 2 pixels, and how much further on in them a position on the canvas is.
-
-    OpenCV has a call for it that rounds every quarter up, which makes pictures brighter.
-    """
-    move = -0.5
-    if _room(place, values.shape) < 1:  # those of the edges and what lies beyond are needed
-        filled: Any = cv2.copyMakeBorder(values, 1, 1, 1, 1, border)
-        values, move = filled, 0.5
-    averages = scratch("averages", (values.shape[0] - 1, values.shape[1] - 1, 4), np.uint8)
-    for top in range(0, len(averages), STRIP_ROWS):
-        rows = values[top : top + STRIP_ROWS + 1]
-        pairs = _mean(rows[:-1], rows[1:], scratch("pairs", rows[1:].shape, np.uint8), up=False)
-        _mean(pairs[:, :-1], pairs[:, 1:], averages[top : top + STRIP_ROWS], up=True)
-    return averages, move
-
-
-def _mean(
-    one: NDArray[np.uint8], other: NDArray[np.uint8], out: NDArray[np.uint8], *, up: bool
-) -> NDArray[np.uint8]:
-    """The mean of two: what both have and half of what one has, or what any has less that; as it is to be rounded."""
-    half = np.bitwise_xor(one, other, out=scratch("half", out.shape, np.uint8))
-    half >>= 1
-    if up:
-        return np.subtract(np.bitwise_or(one, other, out=out), half, out=out)
-    return np.add(np.bitwise_and(one, other, out=out), half, out=out)
+def _offsets(scale: float) -> Sequence[tuple[float, float]]:
+    """Where to sample an area as wide as `scale` pixels, less than 2: columns and rows from its middle."""
+    if scale <= ONE_SAMPLE:
+        return ONE
+    return [(x, y) for x, y in (SPREAD * sqrt(scale**2 - 1) * TRIANGLE).tolist()]
 
 
 def _weighted(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[np.uint8]:

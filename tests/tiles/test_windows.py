@@ -341,30 +341,63 @@ def test_average_is_the_exact_area_average(write_raster, transform):
 
 
 @pytest.fixture(scope="module")
-def photo():
-    """(480, 480) float: structure at all sizes, as sharp as pictures are."""
-    rng, side = np.random.default_rng(5), 480
-    picture = np.full((side, side), 128.0)
-    for k in (3, 6, 12, 24, 48, 96, 192):
-        coarse = rng.normal(size=(k, k)) * 60 / k**0.4
-        picture += np.kron(coarse, np.ones((side // k + 1,) * 2))[:side, :side]
-    return picture.clip(0, 255).round()
+def ground():
+    """(1920, 1920) float: discs of all sizes anywhere, whose edges know nothing of a raster's pixels."""
+    import cv2
+
+    rng, picture = np.random.default_rng(5), np.full((1920, 1920), 128, np.uint8)
+    for x, y, size, grey in rng.uniform((0, 0, 0, 20), (1920, 1920, 1, 235), (12_000, 4)).tolist():
+        cv2.circle(picture, (int(x), int(y)), int(4 + 60 * size**6), int(grey), -1, cv2.LINE_AA)
+    return picture.astype(float)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1.1, 1.25, 1.6, 1.9, 1.99])
-def test_shrinking_is_the_area_average_to_half_a_grey_value(write_raster, photo, scale):
-    source = tiles.open(write_raster(np.stack([photo] * 3).astype(np.uint8), north=480))
-    px, start = 200, 31.37
-    stop = start + px * scale
-    view = source.read(tiles.Bounds(start, 480 - stop, stop, 480 - start), source.crs, (px, px))
-    integral = np.pad(photo, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    edges = np.linspace(start, stop, px + 1)
-    at = np.arange(481)
+def area_average(picture, edges):
+    """(n, n): the exact averages of the squares between `edges`, in pixels, along both axes."""
+    integral = np.pad(picture, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    at = np.arange(len(integral))
     by_row = np.stack([np.interp(edges, at, column) for column in integral.T], axis=1)
     corners = np.stack([np.interp(edges, at, row) for row in by_row])
-    exact = np.diff(np.diff(corners, axis=0), axis=1) / scale**2
-    error = view.pixels[..., 0] - exact
-    assert np.abs(error).mean() < 0.7 and (error**2).mean() < 1.5 and abs(error.mean()) < 0.1
+    return np.diff(np.diff(corners, axis=0), axis=1) / (edges[1] - edges[0]) ** 2
+
+
+@pytest.mark.parametrize("bearing_deg", [0, 90])
+@pytest.mark.parametrize("scale", [1.25, 1.6, 1.8, 1.99])
+def test_shrinking_is_nearer_to_what_is_on_the_ground_than_averages_of_pixels(
+    write_raster, ground, scale, bearing_deg
+):
+    """A raster whose pixels are averages of 4 x 4 of the ground; "average" is exact, but of these pixels."""
+    pixels = ground.reshape(480, 4, 480, 4).mean(axis=(1, 3)).round().astype(np.uint8)
+    source = tiles.open(write_raster(np.stack([pixels] * 3), north=480))
+    px, start = 200, 31.37
+    stop = start + px * scale
+    bounds = tiles.Bounds(start, 480 - stop, stop, 480 - start)
+    exact = np.rot90(area_average(ground, 4 * np.linspace(start, stop, px + 1)), bearing_deg // 90)
+
+    def error(resampling):
+        view = source.read(bounds, source.crs, (px, px), resampling=resampling, bearing_deg=bearing_deg)
+        return view.pixels[..., 0] - exact
+
+    shown, linear = error("auto"), error("bilinear")
+    assert abs(shown.mean()) < 0.1
+    assert (shown**2).mean() < (error("average") ** 2).mean()
+    assert (shown**2).mean() <= (0.9 if scale > 1.5 else 1) * (linear**2).mean()
+
+
+def test_a_window_in_another_crs_is_sampled_alike_whether_its_map_is_straight_or_not(
+    write_raster, monkeypatch
+):
+    """A small window's map is a matrix to within the tolerance: the picture is the one its every pixel makes."""
+    values = np.random.default_rng(3).integers(0, 256, (3, 300, 300), dtype=np.uint8)
+    x, y = PLACES["EPSG:2056"]
+    source = tiles.open(write_raster(values, crs="EPSG:2056", west=x, north=y))
+    middle = Transformer.from_crs("EPSG:2056", "EPSG:32632", always_xy=True).transform(x + 150, y - 150)
+    bounds = tiles.Bounds(middle[0] - 60.3, middle[1] - 60.3, middle[0] + 60.3, middle[1] + 60.3)
+    for px in (80, 110, 200):
+        quick = source.read(bounds, "EPSG:32632", (px, px), bearing_deg=20).pixels
+        with monkeypatch.context() as patch:
+            patch.setattr("tiles.locate.Mapping.affine", lambda *_: None)
+            exact = source.read(bounds, "EPSG:32632", (px, px), bearing_deg=20).pixels
+        assert np.abs(quick.astype(int) - exact).max() <= 3
 
 
 def test_without_overviews_shrinking_still_averages_areas(write_raster):
