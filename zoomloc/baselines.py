@@ -352,13 +352,22 @@ class Gallery:
         self._index = faiss.IndexFlatIP(self.features.shape[1])
         self._index.add(self.features)
 
-    @torch.inference_mode()
     def locate(self, photos: Tensor) -> list[Leaves]:
         """All leaves for each of the photos (B, px, 2 px, 3) uint8, likest first; probabilities by the softmax."""
-        features = self._model.encode_photos(photos.to(self._model.log_scale.device)).cpu().numpy()
-        similar, found = self._index.search(features, len(self._paths))
+        similar, found = self._search(photos, len(self._paths))
         logits = torch.from_numpy(similar).double() * self._model.scale.item()
         return [Leaves(self._paths[i], p) for i, p in zip(found, logits.softmax(1).numpy(), strict=True)]
+
+    def best(self, photos: Tensor) -> list[Leaves]:
+        """The likest leaf alone for each of the photos; how probable it is is not asked."""
+        return [Leaves(self._paths[i], np.ones(1)) for i in self._search(photos, 1)[1]]
+
+    @torch.inference_mode()
+    def _search(self, photos: Tensor, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Similarities and numbers, (B, n) both, of the likest leaves."""
+        features = self._model.encode_photos(photos.to(self._model.log_scale.device)).cpu().numpy()
+        similar, found = self._index.search(features, n)
+        return similar, found
 
 
 def save(model: RetrievalModel, folder: Path) -> None:

@@ -36,11 +36,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("docs/results"),
 ) -> None:
     """Measure how exactly photos are located, by us and by others, on simulated cities."""
-    from benchmarks.accuracy import answers, cities, leaks, report, rows, settings, training
+    from benchmarks.accuracy import cities, leaks, settings
 
     size = settings.SETTINGS[setting]
     made = cities.make_cities(size.towns, data / setting, seed=seed, osm=osm or ())
     leaks.check(made)
+
+    from benchmarks.accuracy import answers, report, rows, training
+
     configs = rows.trainings(size, made.trained, runs / setting, seed=seed)
     if encoder_weights:
         configs = {
@@ -50,7 +53,7 @@ def main(
     trained = training.train_all(configs, jobs=jobs, device=device)
     store = answers.Store(runs / setting / "rows", device, seed)
     results = answers.score_all(trained, made.queries, store)
-    speeds = answers.photos_per_second(trained, made.trained[0], n=size.timed, device=device)
+    speeds = answers.photos_per_second(trained, made.trained[0], store, n=size.timed)
     told = report.facts(size, seed, made, trained, results, speeds)
     typer.echo(f"results: {report.write(told, results, out)}")
 

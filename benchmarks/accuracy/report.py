@@ -28,7 +28,7 @@ from zoomloc.files import atomic
 from zoomloc.region import Region
 
 COMPARED_M = (40, 50)
-PLOTTED = (CHANCE.name, *RIVALS, "just_zoom_in, posterior", OURS_ROW)
+PLOTTED = (CHANCE.name, *RIVALS, OURS_ROW)
 Results = dict[str, dict[str, Scored]]
 
 

@@ -31,8 +31,8 @@ ROWS = (
     CHANCE,
     Row("just_zoom_in, greedy", JUST_ZOOM_IN, "greedy", "leaf centre"),
     Row("just_zoom_in, posterior", JUST_ZOOM_IN),
-    Row("retrieval, best leaf", RETRIEVAL, answer="leaf centre"),
-    Row("retrieval, best point", RETRIEVAL, told_once=True),
+    Row("retrieval, best leaf", RETRIEVAL, "greedy", "leaf centre"),
+    Row("retrieval, posterior", RETRIEVAL),
     Row("ours, beam", OURS, "beam", "leaf centre"),
     Row("ours", OURS),
     Row("ours, greedy", OURS, "greedy", "leaf centre"),
@@ -43,7 +43,13 @@ ROWS = (
     Row("ours without moved grids", "fixed grid"),
 )
 # What ours is compared with, photo by photo.
-RIVALS = ("just_zoom_in, greedy", "retrieval, best leaf", "ours, beam")
+RIVALS = (
+    "just_zoom_in, greedy",
+    "just_zoom_in, posterior",
+    "retrieval, best leaf",
+    "retrieval, posterior",
+    "ours, beam",
+)
 OURS_ROW = "ours"
 
 
@@ -55,6 +61,7 @@ def trainings(setting: Setting, data: tuple[Path, ...], runs: Path, *, seed: int
     fixed = {key: value for key, value in ours.items() if key not in setting.moved}
     pointer = PointerConfig(kind="pointer", **setting.image, **setting.pointer)
     published = ModelConfig(**setting.image, **setting.decoder, depth=setting.towns.depth)
+    cell_px = pointer.view_px * pointer.branch // pointer.cells_across  # what ours sees of a cell itself
     tiles = RetrievalConfig(**setting.image, reach=setting.reach)
 
     def out(name: str) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def trainings(setting: Setting, data: tuple[Path, ...], runs: Path, *, seed: int
         JUST_ZOOM_IN: TrainConfig(model=published, **common, **out(JUST_ZOOM_IN)),
         RETRIEVAL: RetrievalTrainConfig(model=tiles, **common, **setting.moved, **out(RETRIEVAL)),
         OURS: TrainConfig(model=pointer, **ours, **out(OURS)),
-        "no rim": TrainConfig(model=_changed(pointer, rim=False), **ours, **out("no rim")),
+        "no rim": TrainConfig(model=_changed(pointer, rim=False, view_px=cell_px), **ours, **out("no rim")),
         "no not-here": TrainConfig(
             model=_changed(pointer, not_here=False), **ours, off_path=0.0, **out("no not-here")
         ),

@@ -75,16 +75,16 @@ SMALL = Setting(
     name="small",
     towns=Towns(
         size_m=640, gsd_m=0.5, depth=2, width=256, trained=4, unseen=2,
-        photos=1200, test=0.09, block_m=110, queries=150
+        photos=2000, test=0.06, block_m=110, queries=150
     ),
     image={
-        "width": 96, "encoder_layers": 4, "encoder_heads": 4, "patch_px": 12,
-        "table_px": 144, "photo_px": 72, "view_px": 144
+        "width": 128, "encoder_layers": 4, "encoder_heads": 4, "patch_px": 12,
+        "table_px": 72, "photo_px": 72, "view_px": 72
     },
     decoder={"decoder_layers": 2, "decoder_heads": 4},
     pointer={"decoder_layers": 2, "decoder_heads": 4},
     training={
-        "steps": 1500, "batch_size": 32, "optimizer": "muon", "learning_rate": 2e-3, "warmup_steps": 100
+        "steps": 1200, "batch_size": 32, "optimizer": "muon", "learning_rate": 2e-3, "warmup_steps": 60
     },
     moved={"grid_jitter_m": 80.0, "grid_scale": 1.25, "grid_turned": True},
     sigma_m=10.0,

@@ -20,8 +20,25 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("accuracy")
 
 
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess:
+def crossing() -> str:
+    """A map (GeoJSON) of two streets that cross."""
+    across, up = 0.006, 0.004  # degrees: about 440 m
+    lines = [[(9.05 - across, 48.5), (9.05 + across, 48.5)], [(9.05, 48.5 - up), (9.05, 48.5 + up)]]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"highway": "residential"},
+            "geometry": {"type": "LineString", "coordinates": line},
+        }
+        for line in lines
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def command(folder: Path) -> subprocess.CompletedProcess:
+    (folder / "cross.geojson").write_text(crossing())
     places = ["--data", folder / "data", "--runs", folder / "runs", "--out", folder / "out"]
+    words = ["--osm", folder / "cross.geojson"]
     line = [
         sys.executable,
         "-m",
@@ -44,11 +61,11 @@ def report(folder) -> dict:
 
 
 def test_every_row_is_in_every_table(report):
-    assert set(report["results"]) == {"same area", "unseen city"}
+    assert set(report["results"]) == {"same area", "unseen city", "unseen city on a real map"}
     for galleries in report["results"].values():
         assert set(galleries[ALL_LEAVES]) == {row.name for row in ROWS}
         assert (
-            {"chance", "ours", "retrieval, best leaf"}
+            {"chance", "ours", "retrieval, posterior"}
             < set(galleries[QUERY_LEAVES])
             < set(galleries[ALL_LEAVES])
         )
@@ -61,6 +78,10 @@ def test_every_row_is_in_every_table(report):
 
 def test_every_training_saw_as_many_photos(report):
     assert len({training["photos_seen"] for training in report["trainings"].values()}) == 1
+
+
+def test_the_page_names_whose_map_it_is(report, folder):
+    assert "© OpenStreetMap contributors" in (folder / "out" / "accuracy-tiny.md").read_text()
 
 
 def test_the_page_names_the_galleries_and_shows_the_plots(report, folder):

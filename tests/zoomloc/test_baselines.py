@@ -65,7 +65,9 @@ def test_the_search_is_that_of_brute_force(trained, tiny_data, region):
     photos = PhotoDataset(tiny_data, "test", region.grid, px=MODEL.photo_px).__getitems__([0, 1, 2]).photos
     with torch.inference_mode():
         expected = model(photos, tiles_read_anew(region)).double().softmax(1).numpy()
-    for leaves, row in zip(Gallery(model, region).locate(photos), expected, strict=True):
+    gallery = Gallery(model, region)
+    for leaves, best, row in zip(gallery.locate(photos), gallery.best(photos), expected, strict=True):
+        assert best.paths.tolist() == leaves.paths[:1].tolist()
         rows, cols = rows_cols(leaves.paths, 4)
         assert len(set(zip(rows, cols, strict=True))) == 256
         # Pixels read otherwise are rounded otherwise.
