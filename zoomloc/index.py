@@ -71,6 +71,21 @@ class Index:
         self._encode(np.unique(numbers[~self._known[numbers]]))
         return torch.from_numpy(self._table[numbers]).to(self._device).float()
 
+    @property
+    def n_cells(self) -> int:
+        """Inner cells."""
+        return len(self._known)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all features."""
+        return self._table.nbytes
+
+    def put(self, numbers: NDArray[np.int64], features: NDArray[np.floating]) -> None:
+        """Set the features (N, …) of the cells with these numbers."""
+        self._table[numbers] = features
+        self._known[numbers] = True
+
     def fill(self) -> None:
         """Encode every inner cell that is not yet, with a progress bar. Raises tiles.TilesError."""
         parts = _parts(np.flatnonzero(~self._known))
