@@ -154,24 +154,27 @@ def photos_per_second(trained: dict[str, Trained], city: Path, store: Store, *, 
     """By row: how many photos in memory are encoded and searched for in a second by one thread, the map being warm."""
     speeds: dict[str, float] = {}
     for name, model in trained.items():
-        path, stamp = store.folder / f"{name}, speed.json", _stamp([model.checkpoint, city], n)
+        searches = sorted({row.search for row in ROWS if row.training == name})
+        path, stamp = store.folder / f"{name}, speed.json", _stamp([model.checkpoint, city], (n, searches))
         kept = json.loads(path.read_text()) if path.exists() else {}
         if kept.get("stamp") != stamp:
-            kept = {"stamp": stamp, "speeds": _speeds(name, model, city, n=n, device=store.device)}
+            kept = {"stamp": stamp, "speeds": _speeds(name, model, city, searches, n=n, device=store.device)}
             with atomic(path) as draft:
                 draft.write_text(json.dumps(kept))
         speeds |= {row.name: kept["speeds"][row.search] for row in ROWS if row.training == name}
     return speeds
 
 
-def _speeds(training: str, model: Trained, city: Path, *, n: int, device: str) -> dict[str, float]:
-    """Photos a second of every search that rows of a training ask for."""
+def _speeds(
+    training: str, model: Trained, city: Path, searches: Sequence[Search], *, n: int, device: str
+) -> dict[str, float]:
+    """Photos a second of each search."""
     region, photos = _queries(city, model)
     find = finder(training, model, region, device)
     batch = photos.__getitems__([i % len(photos) for i in range(n)])
     threads, speeds = torch.get_num_threads(), {}
     torch.set_num_threads(1)
-    for search in sorted({row.search for row in ROWS if row.training == training}):
+    for search in searches:
         find(batch, search)
         speeds[search] = n / min(_seconds(find, batch, search) for _ in range(ROUNDS))
     torch.set_num_threads(threads)

@@ -77,12 +77,14 @@ def _score(
     nll = -math.log(max(value, LEAST_PROBABILITY))
     if not len(numbers):
         return math.inf, False, nll, area_m2
+    row, col = divmod(int(numbers[0]), side)
+    east_m, south_m = (col + 0.5) * grid.leaf_m, (row + 0.5) * grid.leaf_m
     if answer == "best point" and not gallery.queries_only:
         radius_m = max(ANSWER_RADIUS_M, grid.leaf_m)
-        east_m, south_m, _ = distinct_spots(as_mass(leaves, grid), radius_m=radius_m, top_k=1)[0]
-    else:
-        row, col = divmod(int(numbers[0]), side)
-        east_m, south_m = (col + 0.5) * grid.leaf_m, (row + 0.5) * grid.leaf_m
+        for spot in distinct_spots(
+            as_mass(leaves, grid), radius_m=radius_m, top_k=1
+        ):  # none if all are impossible
+            east_m, south_m = spot.east_m, spot.south_m
     x, y = grid.north_west[0] + east_m, grid.north_west[1] - south_m
     right = bool(leaves_at(grid, np.array([[x, y]]))[0] == true)
     return math.hypot(x - xy[0], y - xy[1]), right, nll, area_m2

@@ -115,3 +115,9 @@ def test_guesses_are_as_good_as_the_gallery_is_large():
     assert queries["strict"] == pytest.approx(1 / 16, rel=0.1)
     assert (everywhere["nll"], queries["nll"]) == pytest.approx((math.log(256), math.log(16)))
     assert everywhere["area_recall"][0.1] == pytest.approx(62 / 256, rel=0.1)
+
+
+def test_a_photo_held_to_be_elsewhere_is_answered_by_the_first_leaf():
+    found = leaves((3, 5, 0.0), (3, 6, 0.0), not_here=1.0)
+    error_m, right, nll, _ = one(found, at(5 * 40 + 20, 3 * 40 + 20), answer="best point")
+    assert (error_m, right, nll) == pytest.approx((0, 1, -math.log(1e-12)))
