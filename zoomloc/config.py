@@ -72,7 +72,8 @@ class PointerConfig(ImageConfig):
     decoder_layers, decoder_heads: of the attention by which queries read the photo. queries: what is looked for, as
     so many alternatives (a street seen from above has some direction, and the photo does not say which). key_width:
     numbers that a child is described by in the index. rim: whether a view shows a rim of one child around its cell.
-    not_here: whether every cell may answer that the photo is not in it.
+    not_here: whether every cell may answer that the photo is not in it. slots: children are not described by their own
+    patches but from the whole view, each by weights of its own, as the published model has it; to compare with.
     """
 
     kind: Literal["pointer"]
@@ -83,6 +84,7 @@ class PointerConfig(ImageConfig):
     key_width: PositiveInt = 48
     rim: bool = True
     not_here: bool = True
+    slots: bool = False
 
     @property
     def cells_across(self) -> int:
@@ -120,8 +122,10 @@ class TrainConfig(_Strict):
     benchmark's own, which are hard and do not move. label_smoothing: mass spread evenly over the children.
     label_sigma_m: standard deviation in metres by which a photo's position is blurred into soft labels (0: hard
     labels). grid_jitter_m, grid_scale, grid_turned: the training grid is moved at random by up to this much, made
-    larger or smaller by up to this factor, and turned by any angle, anew every step. off_path: how much it counts that
-    the other photos' cells are told from a photo's own ("pointer" only).
+    larger or smaller by up to this factor, and turned by any angle, anew every step. off_path, own_mistakes: how much
+    it counts that the other photos' cells are told from a photo's own, any of them, and those that the search would
+    come to by mistake ("pointer" only). accumulate: a batch goes through the model in so many parts. compiled: by
+    torch.compile.
     """
 
     data: tuple[Path, ...]
@@ -141,7 +145,10 @@ class TrainConfig(_Strict):
     grid_jitter_m: float = 0.0
     grid_scale: float = Field(default=1.0, ge=1.0)
     grid_turned: bool = False
-    off_path: float = 1.0
+    off_path: float = 0.5
+    own_mistakes: float = 0.5
+    accumulate: PositiveInt = 1
+    compiled: bool = False
     augment: bool = True
     cache_photos: bool = False
     workers: int = 2

@@ -16,7 +16,8 @@ class Lesson:
     """Of B photos over L levels, whose cells have N views, level after level.
 
     labels: of the photos, in their order. views: (N, px, px, 3) uint8. view_index: (B, L) which of them shows a photo's
-    cell. side_m: (N,) of the cells. n_views: of each level. sides_m: (B, L) of the photos' cells.
+    cell. side_m: (N,) of the cells. n_views: of each level. sides_m: (B, L) of the photos' cells. child_of: for every
+    level below the first, which child of the cells before each of its cells is: cell · children + child, (n_views,).
     """
 
     labels: Labels
@@ -25,6 +26,7 @@ class Lesson:
     side_m: Tensor
     n_views: list[int]
     sides_m: Tensor
+    child_of: list[Tensor]
 
 
 def make_lesson(
@@ -35,10 +37,15 @@ def make_lesson(
     views, view_index = [], []
     side_m: list[float] = []
     n_views: list[int] = []
+    child_of: list[Tensor] = []
+    before: dict[tuple[int, int, int], int] = {}
     for level in range(depth):
         keys, inverse = torch.cat([city[:, None], labels.cells[:, level]], dim=1).unique(
             dim=0, return_inverse=True
         )
+        if level:
+            child_of.append(torch.tensor([_child_of(key, before, banks) for key in keys.tolist()]))
+        before = {tuple(key): i for i, key in enumerate(keys.tolist())}
         view_index.append(inverse + sum(n_views))
         n_views.append(len(keys))
         for number in keys[:, 0].unique().tolist():  # in order, as the keys are
@@ -47,7 +54,13 @@ def make_lesson(
             side_m += [placements[number].side_m / banks[number].grid.branch ** level] * len(cells)
     index = torch.stack(view_index, dim=1)
     sides = torch.tensor(side_m)
-    return Lesson(labels, torch.cat(views), index, sides, n_views, sides[index])
+    return Lesson(labels, torch.cat(views), index, sides, n_views, sides[index], child_of)
+
+
+def _child_of(key: list[int], before: dict[tuple[int, int, int], int], banks: Sequence[ViewBank]) -> int:
+    city, row, col = key
+    branch = banks[city].grid.branch
+    return before[city, row // branch, col // branch] * branch**2 + row % branch * branch + col % branch
 
 
 def merged(parts: Sequence[Labels], city: Tensor) -> Labels:

@@ -17,31 +17,44 @@ def path_loss(logits: Tensor, labels: Labels, smoothing: float) -> Tensor:
     return (each * weight).sum() / weight.sum().clamp(min=1)
 
 
-def pointer_loss(log_p: list[Tensor], lesson: Lesson, smoothing: float, off_path: float) -> Tensor:
+def pointer_loss(
+    log_p: list[Tensor], lesson: Lesson, *, smoothing: float, off_path: float, own_mistakes: float
+) -> Tensor:
     """Of the pointer model: log-probabilities (B, N, children + 1) of every photo at every cell of a level.
 
-    At a photo's own cell, cross-entropy with the smoothed targets; at the others of the batch, and at its city's whole
-    square where the photo lies outside, that of "not here". The mean over levels; off_path weighs the others.
+    At a photo's own cell, cross-entropy with the smoothed targets; at its city's whole square, where the photo lies
+    outside, that of "not here". off_path weighs the mean of that of "not here" over all other photos' cells, and
+    own_mistakes their sum, each by the probability that the search for the photo comes there: training on its own
+    mistakes (the self-rollout of SAR, arXiv 2603.09086), but over all paths at once instead of the likeliest. The mean
+    over levels.
     """
     device = log_p[0].device
     targets = _smooth(lesson.labels.targets.to(device), smoothing)  # (B, L, children)
     inside = lesson.labels.inside.to(device)
     rows = torch.arange(len(inside), device=device)
+    reached = torch.zeros(log_p[0].shape[:2], device=device)  # (B, n_views), with what probability
     total = torch.zeros((), device=device)
     before = 0
     for level, each in enumerate(log_p):
         own = lesson.view_index[:, level].to(device) - before
         before += each.shape[1]
+        if level == 0:
+            reached[rows, own] = 1  # nobody looks in another city
+        else:
+            children = reached[:, :, None] * log_p[level - 1].detach()[..., :-1].exp()
+            reached = children.flatten(1)[:, lesson.child_of[level - 1].to(device)]
         at_own = each[rows, own]  # (B, children + 1)
         here = -(targets[:, level] * at_own[:, :-1]).sum(-1)
-        if off_path == 0:
+        if off_path == own_mistakes == 0:
             total = total + (here * inside).mean()
             continue
+        outside = -at_own[:, -1] if level == 0 else torch.zeros_like(here)
         others = torch.ones(each.shape[:2], device=device)
         others[rows, own] = 0
-        absent = (-each[..., -1] * others).sum() / others.sum().clamp(min=1)
-        outside = -at_own[:, -1] if level == 0 else torch.zeros_like(here)
-        total = total + torch.where(inside, here, outside).mean() + off_path * absent
+        absent = -each[..., -1] * others
+        total = total + torch.where(inside, here, outside).mean()
+        total = total + off_path * absent.sum() / others.sum().clamp(min=1)
+        total = total + own_mistakes * (absent * reached).sum(1).mean()
     return total / len(log_p)
 
 

@@ -43,7 +43,8 @@ class PointerModel(nn.Module):
         self.to_query = nn.Linear(width, config.key_width)
         self.to_weight = nn.Linear(width, 1)
         self.to_not_here = nn.Linear(width, 1)
-        self.to_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.key_width))
+        n_keys = config.branch**2 if config.slots else 1
+        self.to_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_keys * config.key_width))
         self.log_scale = nn.Parameter(torch.tensor(math.log(START_SCALE)))
         nn.init.zeros_(self.to_not_here.weight)
         nn.init.constant_(self.to_not_here.bias, START_NOT_HERE)
@@ -77,9 +78,13 @@ class PointerModel(nn.Module):
         """(N, px, px, 3) uint8, side_m (N,): of the cells -> (N, children, key_width) keys."""
         patches = self.encoder.patches(normalise(views))  # (N, n, n, C)
         parts = F.adaptive_avg_pool2d(patches.movedim(-1, 1), self.config.cells_across).movedim(1, -1)
-        rim = slice(1, -1) if self.config.rim else slice(None)
-        children = parts[:, rim, rim].flatten(1, 2) + self.sizes["view"](_size(side_m))[:, None]
-        return F.normalize(self.to_key(children), dim=-1)
+        size = self.sizes["view"](_size(side_m))
+        if self.config.slots:
+            keys = self.to_key(parts.flatten(1, 2).mean(1) + size).unflatten(1, (-1, self.config.key_width))
+        else:
+            rim = slice(1, -1) if self.config.rim else slice(None)
+            keys = self.to_key(parts[:, rim, rim].flatten(1, 2) + size[:, None])
+        return F.normalize(keys, dim=-1)
 
     def ask(self, photos: Tensor, side_m: Tensor) -> "Questions":
         """What photos (B, patches, C) look for among the children of cells of side_m (B,)."""

@@ -8,10 +8,10 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -165,44 +165,60 @@ class _Trainer:
         self.processes, self.device = processes, device
         self.optimizers = _optimizers(model, config)
         self.checkpoint = config.out / "checkpoint"
+        if config.compiled:
+            model.compile(dynamic=True)
         self._runner: nn.Module = DistributedDataParallel(model) if processes.world > 1 else model
         self._state = config.out / "state.pt"
 
     def step(self, batch: Batch, step: int) -> float:
         """One optimizer step; returns this process's loss."""
-        lesson = self._lesson(batch, step)
         photos = batch.photos.to(self.device)
         if self.config.augment:
             photos = augment(photos, seeded(self.config.seed, 1, step, self.processes.rank))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = self._loss(photos, batch.fov_deg, lesson)
-        self._update(loss, self.config.learning_rate * _schedule(step, self.config))
-        return float(loss.detach())
+        self.model.zero_grad(set_to_none=True)
+        parts = torch.arange(len(photos)).chunk(self.config.accumulate)
+        total = 0.0
+        for part in parts:
+            lesson = self._lesson(batch.xy[part], batch.city[part], step)
+            with self._gradients_stay(part is not parts[-1]):
+                with torch.autocast(
+                    self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
+                ):
+                    loss = self._loss(photos[part], batch.fov_deg[part], lesson) / len(parts)
+                loss.backward()
+            total += float(loss.detach())
+        self._update(self.config.learning_rate * _schedule(step, self.config))
+        return total
 
-    def _lesson(self, batch: Batch, step: int) -> Lesson:
+    def _gradients_stay(self, here: bool) -> AbstractContextManager[None]:
+        """Until the last part of a batch, gradients are not sent between processes."""
+        if here and isinstance(self._runner, DistributedDataParallel):
+            return cast(AbstractContextManager[None], self._runner.no_sync())
+        return nullcontext()
+
+    def _lesson(self, all_xy: Tensor, city: Tensor, step: int) -> Lesson:
         config, placements, parts = self.config, [], []
         for number, bank in enumerate(self.banks):
-            placement, xy = _placement(bank.grid, config, step, number), batch.xy[batch.city == number]
+            placement, xy = _placement(bank.grid, config, step, number), all_xy[city == number]
             placements.append(placement)
             if config.labels == "published":
                 parts.append(published_labels(bank.grid, xy))
             else:
                 shape = {"branch": bank.grid.branch, "depth": bank.grid.depth}
                 parts.append(make_labels(placement, xy, **shape, sigma_m=config.label_sigma_m))
-        return make_lesson(merged(parts, batch.city), batch.city, self.banks, placements)
+        return make_lesson(merged(parts, city), city, self.banks, placements)
 
     def _loss(self, photos: Tensor, fov_deg: Tensor, lesson: Lesson) -> Tensor:
         views = lesson.views.to(self.device)
         if isinstance(self.model, PointerModel):
             sides = lesson.side_m.to(self.device), lesson.n_views, lesson.sides_m.to(self.device)
             log_p = self._runner(photos, fov_deg.to(self.device), views, *sides)
-            return pointer_loss(log_p, lesson, self.config.label_smoothing, self.config.off_path)
+            weights = {"off_path": self.config.off_path, "own_mistakes": self.config.own_mistakes}
+            return pointer_loss(log_p, lesson, smoothing=self.config.label_smoothing, **weights)
         at = lesson.view_index.to(self.device), lesson.labels.actions.to(self.device)
         return path_loss(self._runner(photos, views, *at).float(), lesson.labels, self.config.label_smoothing)
 
-    def _update(self, loss: Tensor, learning_rate: float) -> None:
-        self.model.zero_grad(set_to_none=True)
-        loss.backward()
+    def _update(self, learning_rate: float) -> None:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -245,7 +261,7 @@ class _Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """What must not change between the parts of a run."""
-        free = {"data", "out", "encoder_weights", "workers", "cache_photos"}
+        free = {"data", "out", "encoder_weights", "workers", "cache_photos", "compiled"}
         free |= {"checkpoint_minutes", "validate_every"}
         return self.config.model_dump(mode="json", exclude=free)
 
@@ -362,8 +378,11 @@ def _check_fits(config: TrainConfig, region: Region, processes: Processes) -> No
             f"the model zooms {model.depth} times, but region '{region.name}' has depth {region.depth}; change "
             "`depth` in [model] or in region.json"
         )
-    if config.batch_size % processes.world:
-        raise ConfigError(f"batch_size {config.batch_size} does not divide by {processes.world} processes")
+    if config.batch_size % (processes.world * config.accumulate):
+        raise ConfigError(
+            f"batch_size {config.batch_size} does not divide by {processes.world} processes and "
+            f"{config.accumulate} parts"
+        )
 
 
 def _as_is(batch: Any) -> Any:

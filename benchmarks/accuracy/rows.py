@@ -38,7 +38,9 @@ ROWS = (
     Row("ours, greedy", OURS, "greedy", "leaf centre"),
     Row("ours, leaf centre", OURS, answer="leaf centre", told_once=True),
     Row("ours without rim", "no rim"),
+    Row("ours without pointers", "slots"),
     Row("ours without not-here", "no not-here"),
+    Row("ours without own mistakes", "no mistakes"),
     Row("ours without soft labels", "hard labels"),
     Row("ours without moved grids", "fixed grid"),
 )
@@ -73,8 +75,14 @@ def trainings(setting: Setting, data: tuple[Path, ...], runs: Path, *, seed: int
         OURS: TrainConfig(model=pointer, **ours, **out(OURS)),
         "no rim": TrainConfig(model=_changed(pointer, rim=False, view_px=cell_px), **ours, **out("no rim")),
         "no not-here": TrainConfig(
-            model=_changed(pointer, not_here=False), **ours, off_path=0.0, **out("no not-here")
+            model=_changed(pointer, not_here=False),
+            **ours,
+            off_path=0.0,
+            own_mistakes=0.0,
+            **out("no not-here"),
         ),
+        "no mistakes": TrainConfig(model=pointer, **ours, own_mistakes=0.0, **out("no mistakes")),
+        "slots": TrainConfig(model=_changed(pointer, slots=True), **ours, **out("slots")),
         "hard labels": TrainConfig(model=pointer, **{**ours, "label_sigma_m": 0.0}, **out("hard labels")),
         "fixed grid": TrainConfig(model=pointer, **fixed, **out("fixed grid")),
     }

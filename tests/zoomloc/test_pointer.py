@@ -182,6 +182,12 @@ def test_cities_keep_their_photos_apart(region):
     assert (lesson.views[1] != lesson.views[0]).any()
 
 
+def test_a_lesson_knows_whose_child_a_cell_is(region):
+    x, y = region.grid.north_west
+    xy = torch.tensor([[x + 10, y - 10], [x + 300, y - 310]], dtype=torch.float64)
+    assert [each.tolist() for each in lesson_of(region, xy).child_of] == [[0, 15]]
+
+
 def test_the_loss_is_that_of_own_children_and_of_others_not_here(region):
     x, y = region.grid.north_west
     outside = [x - 50, y + 50]
@@ -192,11 +198,22 @@ def test_the_loss_is_that_of_own_children_and_of_others_not_here(region):
     root = [-(targets[i, 0] * log_p[0][i, 0, :-1]).sum() for i in (0, 1)] + [-log_p[0][2, 0, -1]]
     own = lesson.view_index[:, 1] - 1
     deeper = [-(targets[i, 1] * log_p[1][i, own[i], :-1]).sum() for i in (0, 1)] + [torch.tensor(0.0)]
-    others = [-log_p[1][i, j, -1] for i in range(3) for j in range(lesson.n_views[1]) if j != own[i]]
-    expected = (sum(root) / 3 + sum(deeper) / 3 + 0.5 * sum(others) / len(others)) / 2
-    torch.testing.assert_close(pointer_loss(log_p, lesson, 0.0, 0.5), expected)
-    expected = (sum(root[:2]) / 3 + sum(deeper) / 3) / 2
-    torch.testing.assert_close(pointer_loss(log_p, lesson, 0.0, 0.0), expected)
+    pairs = [(i, j) for i in range(3) for j in range(2) if j != own[i]]
+    others = [-log_p[1][i, j, -1] for i, j in pairs]
+    mistakes = [log_p[0][i, 0, (0, 15)[j]].exp() * other for (i, j), other in zip(pairs, others, strict=True)]
+    expected = (sum(root) / 3 + sum(deeper) / 3 + 0.5 * sum(others) / len(others) + 2 * sum(mistakes) / 3) / 2
+    found = pointer_loss(log_p, lesson, smoothing=0.0, off_path=0.5, own_mistakes=2.0)
+    torch.testing.assert_close(found, expected)
+    found = pointer_loss(log_p, lesson, smoothing=0.0, off_path=0.0, own_mistakes=0.0)
+    torch.testing.assert_close(found, (sum(root[:2]) / 3 + sum(deeper) / 3) / 2)
+
+
+def test_slots_describe_children_by_their_place(model):
+    torch.manual_seed(0)
+    slots = PointerModel(SMALL.model_copy(update={"slots": True})).eval()
+    keys = slots.encode_views(pixels(2, 48, 48, 3), torch.full((2,), 160.0))
+    assert keys.shape == (2, 16, 16)
+    torch.testing.assert_close(keys.norm(dim=-1), torch.ones(2, 16))
 
 
 def test_it_learns_and_a_checkpoint_brings_it_back(tiny_data, tiny_pointer):

@@ -94,6 +94,15 @@ def test_two_processes_train_the_same_model_as_one(tiny_config, tmp_path):
     same(weights(tmp_path / "one"), weights(tmp_path / "two"), rtol=1e-3, atol=1e-4)
 
 
+def test_a_batch_in_parts_is_the_batch(tiny_config, tmp_path):
+    settings = {"steps": 5, "label_smoothing": 0.1}
+    train(load_train_config(tiny_config(tmp_path / "whole", **settings)), device="cpu")
+    train(load_train_config(tiny_config(tmp_path / "parts", **settings, accumulate=4)), device="cpu")
+    same(weights(tmp_path / "whole"), weights(tmp_path / "parts"), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ConfigError, match="batch_size 32 does not divide by 1 processes and 5 parts"):
+        train(load_train_config(tiny_config(tmp_path / "odd", **settings, accumulate=5)), device="cpu")
+
+
 def test_another_configuration_does_not_continue_a_run(tiny_config, tmp_path):
     train(load_train_config(tiny_config(tmp_path / "run", steps=2)), device="cpu")
     with pytest.raises(ConfigError, match="another configuration"):
