@@ -33,7 +33,7 @@ MODEL = RetrievalConfig(
 
 
 def config(data, out, **changes) -> RetrievalTrainConfig:
-    values = {"steps": 150, "batch_size": 24, "learning_rate": 1e-3, "warmup_steps": 10, "grid_jitter_m": 1.0}
+    values = {"steps": 90, "batch_size": 24, "learning_rate": 1e-3, "warmup_steps": 10, "grid_jitter_m": 1.0}
     values |= {"label_smoothing": 0.1, "augment": False, "cache_photos": True, "model": MODEL}
     return RetrievalTrainConfig(data=(data,), out=out, **(values | changes))
 
