@@ -33,7 +33,7 @@ from zoomloc.placement import Placement
 from zoomloc.posterior import Leaves, rows_cols
 from zoomloc.progress import bar
 from zoomloc.region import Region
-from zoomloc.train import _optimizers, _schedule
+from zoomloc.train import make_optimizers, schedule
 from zoomloc.views import ViewBank
 
 START_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01
@@ -191,7 +191,7 @@ class _Training:
         if config.encoder_weights:
             self.model.encoder.load_weights(config.encoder_weights)
         self.model.to(device)
-        self.optimizers = _optimizers(self.model, config)  # type: ignore[arg-type]
+        self.optimizers = make_optimizers(self.model, config)
         config.out.mkdir(parents=True, exist_ok=True)
         self.checkpoint, self._state = config.out / "checkpoint", config.out / "state.pt"
 
@@ -261,7 +261,7 @@ class _Training:
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(step, config)
+                group["lr"] = config.learning_rate * schedule(step, config)
             optimizer.step()
         return float(loss.detach())
 

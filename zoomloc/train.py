@@ -163,7 +163,7 @@ class _Trainer:
     ) -> None:
         self.config, self.model, self.banks = config, model, banks
         self.processes, self.device = processes, device
-        self.optimizers = _optimizers(model, config)
+        self.optimizers = make_optimizers(model, config)
         self.checkpoint = config.out / "checkpoint"
         if config.compiled:
             model.compile(dynamic=True)
@@ -187,7 +187,7 @@ class _Trainer:
                     loss = self._loss(photos[part], batch.fov_deg[part], lesson) / len(parts)
                 loss.backward()
             total += float(loss.detach())
-        self._update(self.config.learning_rate * _schedule(step, self.config))
+        self._update(self.config.learning_rate * schedule(step, self.config))
         return total
 
     def _gradients_stay(self, here: bool) -> AbstractContextManager[None]:
@@ -334,7 +334,7 @@ def _placement(grid: Grid, config: TrainConfig, step: int, city: int) -> Placeme
     )
 
 
-def _schedule(step: int, config: TrainConfig) -> float:
+def schedule(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then a cosine down to zero at the last step."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
@@ -342,7 +342,7 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimizers(model: AnyModel, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """AdamW, which decays only matrices, not norms, biases, tokens and tables; or Muon for the blocks' matrices."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     hidden = [p for name, p in trained.items() if p.ndim == 2 and {"layer", "blocks"} & set(name.split("."))]

@@ -86,8 +86,8 @@ SMALL = Setting(
     training={
         "steps": 1200, "batch_size": 32, "optimizer": "muon", "learning_rate": 2e-3, "warmup_steps": 60
     },
-    moved={"grid_jitter_m": 80.0, "grid_scale": 1.25, "grid_turned": True},
-    sigma_m=10.0,
+    moved={"grid_jitter_m": 80.0, "grid_scale": 1.25},
+    sigma_m=20.0,
     reach=3.0,
     timed=64,
 )  # fmt: skip
