@@ -84,7 +84,7 @@ SMALL = Setting(
     decoder={"decoder_layers": 2, "decoder_heads": 4},
     pointer={"decoder_layers": 2, "decoder_heads": 4},
     training={
-        "steps": 1200, "batch_size": 32, "optimizer": "muon", "learning_rate": 2e-3, "warmup_steps": 60
+        "steps": 800, "batch_size": 32, "optimizer": "muon", "learning_rate": 2e-3, "warmup_steps": 40
     },
     moved={"grid_jitter_m": 80.0, "grid_scale": 1.25},
     sigma_m=20.0,
