@@ -25,7 +25,7 @@ def pointer_loss(
     At a photo's own cell, cross-entropy with the smoothed targets; at its city's whole square, where the photo lies
     outside, that of "not here". off_path weighs the mean of that of "not here" over all other photos' cells, and
     own_mistakes their sum, each by the probability that the search for the photo comes there: training on its own
-    mistakes (the self-rollout of SAR, arXiv 2603.09086), but over all paths at once instead of the likeliest. The mean
+    mistakes (the self-rollout of SAR, arXiv 2512.06421), but over all paths at once instead of the likeliest. The mean
     over levels.
     """
     device = log_p[0].device
