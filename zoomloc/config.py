@@ -124,7 +124,8 @@ class TrainConfig(_Strict):
     labels). grid_jitter_m, grid_scale, grid_turned: the training grid is moved at random by up to this much, made
     larger or smaller by up to this factor, and turned by any angle, anew every step. off_path, own_mistakes: how much
     it counts that the other photos' cells are told from a photo's own, any of them, and those that the search would
-    come to by mistake ("pointer" only). accumulate: a batch goes through the model in so many parts. compiled: by
+    come to by mistake; nearness: that the answers expected are near, by the logarithm of metres (all "pointer" only).
+    accumulate: a batch goes through the model in so many parts. compiled: by
     torch.compile.
     """
 
@@ -147,6 +148,7 @@ class TrainConfig(_Strict):
     grid_turned: bool = False
     off_path: float = 0.5
     own_mistakes: float = 0.5
+    nearness: float = 0.0
     accumulate: PositiveInt = 1
     compiled: bool = False
     augment: bool = True
@@ -168,6 +170,13 @@ class TrainConfig(_Strict):
             raise ValueError(
                 'labels = "published" go with label_sigma_m = 0, a grid that stays and kind = "just_zoom_in"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _what_cannot_be_said_is_not_trained(self) -> "TrainConfig":
+        silent = isinstance(self.model, PointerConfig) and not self.model.not_here
+        if silent and (self.off_path or self.own_mistakes):
+            raise ValueError("not_here = false goes with off_path = 0 and own_mistakes = 0")
         return self
 
 

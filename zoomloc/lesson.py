@@ -18,6 +18,7 @@ class Lesson:
     labels: of the photos, in their order. views: (N, px, px, 3) uint8. view_index: (B, L) which of them shows a photo's
     cell. side_m: (N,) of the cells. n_views: of each level. sides_m: (B, L) of the photos' cells. child_of: for every
     level below the first, which child of the cells before each of its cells is: cell · children + child, (n_views,).
+    distance_m: (B, n_views · children) from photos to the middles of the last level's children; inf to other cities.
     """
 
     labels: Labels
@@ -27,12 +28,14 @@ class Lesson:
     n_views: list[int]
     sides_m: Tensor
     child_of: list[Tensor]
+    distance_m: Tensor
 
 
 def make_lesson(
-    labels: Labels, city: Tensor, banks: Sequence[ViewBank], placements: Sequence[Placement]
+    labels: Labels, xy: Tensor, city: Tensor, banks: Sequence[ViewBank], placements: Sequence[Placement]
 ) -> Lesson:
-    """city: (B,) which of the banks, each with its grid on a placement, a photo's cells are of."""
+    """xy: (B, 2) where photos were taken, in the CRS of their city. city: (B,) which of the banks, each with its grid
+    on a placement, a photo's cells are of."""
     depth = labels.cells.shape[1]
     views, view_index = [], []
     side_m: list[float] = []
@@ -54,7 +57,26 @@ def make_lesson(
             side_m += [placements[number].side_m / banks[number].grid.branch ** level] * len(cells)
     index = torch.stack(view_index, dim=1)
     sides = torch.tensor(side_m)
-    return Lesson(labels, torch.cat(views), index, sides, n_views, sides[index], child_of)
+    distance_m = _distances_m(xy, city, keys, banks, placements)
+    return Lesson(labels, torch.cat(views), index, sides, n_views, sides[index], child_of, distance_m)
+
+
+def _distances_m(
+    xy: Tensor, city: Tensor, keys: Tensor, banks: Sequence[ViewBank], placements: Sequence[Placement]
+) -> Tensor:
+    """From photos to the leaves that the cells of the last level, (city, row, col), consist of."""
+    grid = banks[0].grid  # all are divided alike
+    n, middles = grid.branch, torch.arange(grid.branch) + 0.5
+    down, right = (middles.repeat_interleave(n), middles.repeat(n))
+    distance_m = torch.full((len(xy), len(keys) * n * n), torch.inf)
+    for number in keys[:, 0].unique().tolist():
+        own, cells = city == number, keys[keys[:, 0] == number]
+        leaf_m = placements[number].side_m / n**grid.depth
+        at = torch.stack([cells[:, 1:2] * n + down, cells[:, 2:3] * n + right], dim=-1).flatten(0, 1) * leaf_m
+        columns = (keys[:, 0] == number).repeat_interleave(n * n)
+        apart = torch.cdist(placements[number].offsets(xy[own]), at.to(xy))
+        distance_m[own.nonzero(), columns.nonzero()[:, 0]] = apart.float()
+    return distance_m
 
 
 def _child_of(key: list[int], before: dict[tuple[int, int, int], int], banks: Sequence[ViewBank]) -> int:

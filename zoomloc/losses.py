@@ -58,5 +58,21 @@ def pointer_loss(
     return total / len(log_p)
 
 
+def expected_error(log_p: list[Tensor], lesson: Lesson) -> Tensor:
+    """What log(1 + metres) is to be expected of an answer drawn from the posterior of the batch's cells, the mean over
+    photos on the grid: the gradient that group-relative policy optimisation with the reward -log(1 + metres) estimates
+    from samples (as VA-π, arXiv 2512.19680, does for images), exactly."""
+    own = lesson.view_index[:, 0].to(log_p[0].device)
+    mass = torch.full(log_p[0].shape[:2], -torch.inf, device=log_p[0].device)
+    mass[torch.arange(len(mass), device=mass.device), own] = 0  # logarithms; nobody looks in another city
+    for level, each in enumerate(log_p):
+        if level:
+            mass = mass[:, lesson.child_of[level - 1].to(mass.device)]
+        mass = (mass[:, :, None] + each[..., :-1]).flatten(1)
+    error = lesson.distance_m.to(mass.device).nan_to_num(posinf=0.0).log1p()
+    inside = lesson.labels.inside.to(mass)
+    return ((mass.softmax(1) * error).sum(1) * inside).sum() / inside.sum().clamp(min=1)
+
+
 def _smooth(targets: Tensor, smoothing: float) -> Tensor:
     return targets * (1 - smoothing) + smoothing / targets.shape[-1]

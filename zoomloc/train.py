@@ -29,7 +29,7 @@ from zoomloc.grid import Grid
 from zoomloc.labels import make_labels, published_labels
 from zoomloc.lesson import Lesson, make_lesson, merged
 from zoomloc.localizer import Localizer
-from zoomloc.losses import path_loss, pointer_loss
+from zoomloc.losses import expected_error, path_loss, pointer_loss
 from zoomloc.model import AnyModel, make_model, n_parameters, pick_device
 from zoomloc.muon import Muon
 from zoomloc.placement import Placement
@@ -206,7 +206,7 @@ class _Trainer:
             else:
                 shape = {"branch": bank.grid.branch, "depth": bank.grid.depth}
                 parts.append(make_labels(placement, xy, **shape, sigma_m=config.label_sigma_m))
-        return make_lesson(merged(parts, city), city, self.banks, placements)
+        return make_lesson(merged(parts, city), all_xy, city, self.banks, placements)
 
     def _loss(self, photos: Tensor, fov_deg: Tensor, lesson: Lesson) -> Tensor:
         views = lesson.views.to(self.device)
@@ -214,7 +214,10 @@ class _Trainer:
             sides = lesson.side_m.to(self.device), lesson.n_views, lesson.sides_m.to(self.device)
             log_p = self._runner(photos, fov_deg.to(self.device), views, *sides)
             weights = {"off_path": self.config.off_path, "own_mistakes": self.config.own_mistakes}
-            return pointer_loss(log_p, lesson, smoothing=self.config.label_smoothing, **weights)
+            loss = pointer_loss(log_p, lesson, smoothing=self.config.label_smoothing, **weights)
+            return (
+                loss + self.config.nearness * expected_error(log_p, lesson) if self.config.nearness else loss
+            )
         at = lesson.view_index.to(self.device), lesson.labels.actions.to(self.device)
         return path_loss(self._runner(photos, views, *at).float(), lesson.labels, self.config.label_smoothing)
 

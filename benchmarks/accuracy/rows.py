@@ -11,6 +11,7 @@ from zoomloc.localizer import Search
 
 Answer = Literal["leaf centre", "best point"]
 
+NEARNESS = 0.3  # of the row that has it
 JUST_ZOOM_IN, RETRIEVAL, OURS = "just_zoom_in", "retrieval", "ours"
 
 
@@ -41,6 +42,7 @@ ROWS = (
     Row("ours without pointers", "slots"),
     Row("ours without not-here", "no not-here"),
     Row("ours without own mistakes", "no mistakes"),
+    Row("ours with nearness", "nearness"),
     Row("ours without soft labels", "hard labels"),
     Row("ours without moved grids", "fixed grid"),
 )
@@ -82,6 +84,7 @@ def trainings(setting: Setting, data: tuple[Path, ...], runs: Path, *, seed: int
             **out("no not-here"),
         ),
         "no mistakes": TrainConfig(model=pointer, **ours, own_mistakes=0.0, **out("no mistakes")),
+        "nearness": TrainConfig(model=pointer, **ours, nearness=NEARNESS, **out("nearness")),
         "slots": TrainConfig(model=_changed(pointer, slots=True), **ours, **out("slots")),
         "hard labels": TrainConfig(model=pointer, **{**ours, "label_sigma_m": 0.0}, **out("hard labels")),
         "fixed grid": TrainConfig(model=pointer, **fixed, **out("fixed grid")),

@@ -90,7 +90,8 @@ def _is_done(config: TrainConfig) -> bool:
 
 
 def _record(config: TrainConfig) -> str:
-    return config.model_dump_json(exclude={"data", "out"}, indent=1)
+    """What decides the model; defaults are left out, so that new settings can come."""
+    return config.model_dump_json(exclude={"data", "out"}, exclude_defaults=True, indent=1)
 
 
 def _trained(config: TrainConfig) -> Trained:
