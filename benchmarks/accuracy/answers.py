@@ -145,7 +145,8 @@ def finder(training: str | None, model: Trained, region: Region, device: str) ->
 
     def find(batch: Batch, search: Search) -> list[Leaves]:
         features = localizer.encode(batch.photos, batch.fov_deg)
-        return localizer.zoom(features, region, how=search, beam_width=BEAM_WIDTH)
+        # Every cell is opened: leaves that a search left out would have to be given some probability for the NLL.
+        return localizer.zoom(features, region, how=search, beam_width=BEAM_WIDTH, epsilon=0.0)
 
     return find
 
