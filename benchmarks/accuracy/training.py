@@ -64,7 +64,7 @@ def _train(config: TrainConfig, device: str) -> None:
         else:
             train(config, device=device)
     with atomic(config.out / "done.json") as draft:
-        draft.write_text(_record(config))
+        draft.write_text(record(config))
 
 
 @contextmanager
@@ -84,13 +84,13 @@ def _minutes(path: Path) -> float:
 
 def _is_done(config: TrainConfig) -> bool:
     done = config.out / "done.json"
-    if done.exists() and done.read_text() != _record(config):
+    if done.exists() and done.read_text() != record(config):
         raise ConfigError(f"{config.out} holds a run of another configuration; delete it to train anew")
     return done.exists()
 
 
-def _record(config: TrainConfig) -> str:
-    """What decides the model; defaults are left out, so that new settings can come."""
+def record(config: TrainConfig) -> str:
+    """What decides a model; defaults are left out, so that new settings can come."""
     return config.model_dump_json(exclude={"data", "out"}, exclude_defaults=True, indent=1)
 
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.accuracy.cities import make_cities
 from benchmarks.accuracy.rows import OURS, RETRIEVAL, ROWS, trainings
 from benchmarks.accuracy.settings import SETTINGS, TINY
-from benchmarks.accuracy.training import train_all
+from benchmarks.accuracy.training import record, train_all
 from zoomloc.errors import ConfigError, OutputError
 
 
@@ -15,7 +15,7 @@ def test_a_run_of_another_configuration_is_not_taken_for_this_one(tmp_path):
     configs = trainings(TINY, (), tmp_path, seed=0)
     for config in configs.values():
         config.out.mkdir()
-        (config.out / "done.json").write_text(config.model_dump_json(exclude={"data", "out"}, indent=1))
+        (config.out / "done.json").write_text(record(config))
     assert train_all(configs, jobs=1, device="cpu")[OURS].photos_seen == 24
     with pytest.raises(ConfigError, match="another configuration; delete it"):
         train_all(trainings(TINY, (), tmp_path, seed=1), jobs=1, device="cpu")

@@ -152,7 +152,7 @@ def region_file(tiny_data, tmp_path, **changes):
         ({"crs": "EPSG:999999"}, "region.json.*EPSG:999999"),
         ({"imagery": ["none.tif"]}, r"none\.tif"),
         ({"north_west": [700_000.0, 5_000_000.0]}, "shows nothing of the square"),
-        ({"depth": 3}, "checkpoint zooms 2 times by 4.*depth 3"),
+        ({"depth": 3}, "checkpoint zooms 2 times.*depth 3"),
         ({"dpeth": 3}, "unknown key 'dpeth'.*depth"),
     ],
 )
