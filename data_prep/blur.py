@@ -41,9 +41,8 @@ def hook(text: str) -> Blur:
 def _function(text: str) -> Blur:
     module, _, name = text.partition(":")
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(
-            str(Path.cwd())
-        )  # where an installed command does not look, and users keep their modules
+        # An installed command does not look there, and users keep their modules there.
+        sys.path.append(str(Path.cwd()))
     try:
         found = getattr(import_module(module), name)
     except Exception as error:  # whatever the user's module does on import

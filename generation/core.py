@@ -24,8 +24,8 @@ class RMSNorm(nn.Module):
         return (x.float() * scale).to(x.dtype) * self.weight
 
 
-class SelfAttention(nn.Module):
-    """Multi-head attention with rotary positions and no biases; causal within the tokens it is given."""
+class _Attention(nn.Module):
+    """The projections of multi-head attention, without biases."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -35,19 +35,37 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.out_proj = nn.Linear(width, width, bias=False)
 
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, head_dim)
+
+    def _project(self, x: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of x, keys and values of others: (B, heads, T or S, head_dim)."""
+        return self._split(self.q_proj(x)), self._split(self.k_proj(others)), self._split(self.v_proj(others))
+
+    def _joined(self, heads: Tensor) -> Tensor:
+        return self.out_proj(heads.transpose(1, 2).flatten(2))
+
+
+class SelfAttention(_Attention):
+    """Attention with rotary positions; causal within the tokens it is given."""
+
     def forward(self, x: Tensor, frequencies: Tensor, cache: Cache | None, layer: int) -> Tensor:
         """x: (B, T, width), the newest T tokens; those in `cache` come before them."""
         start = 0 if cache is None else cache.length(layer)
         positions = torch.arange(start, start + x.shape[1], device=x.device)
-        query, key, value = (self._split(p(x)) for p in (self.q_proj, self.k_proj, self.v_proj))
+        query, key, value = self._project(x, x)
         query, key = rotate(query, positions, frequencies), rotate(key, positions, frequencies)
         if cache is not None:
             key, value = cache.put(layer, key, value)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=_causal(query, key))
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+        return self._joined(F.scaled_dot_product_attention(query, key, value, attn_mask=_causal(query, key)))
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, head_dim)
+
+class CrossAttention(_Attention):
+    """Attention from tokens to others, without positions."""
+
+    def forward(self, x: Tensor, others: Tensor) -> Tensor:
+        """x: (B, T, width), others: (B, S, width); all of them are seen."""
+        return self._joined(F.scaled_dot_product_attention(*self._project(x, others)))
 
 
 def _causal(query: Tensor, key: Tensor) -> Tensor | None:
@@ -85,26 +103,6 @@ class Block(nn.Module):
     def forward(self, x: Tensor, frequencies: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
         x = x + self.self_attn(self.norm1(x), frequencies, cache, layer)
         return x + self.ffn(self.norm2(x))
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention from tokens to others, without biases and positions."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width, bias=False)
-        self.out_proj = nn.Linear(width, width, bias=False)
-
-    def forward(self, x: Tensor, others: Tensor) -> Tensor:
-        """x: (B, T, width), others: (B, S, width); all of them are seen."""
-        query, key, value = (
-            p(t).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for p, t in ((self.q_proj, x), (self.k_proj, others), (self.v_proj, others))
-        )
-        return self.out_proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 class CrossBlock(nn.Module):

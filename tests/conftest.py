@@ -159,6 +159,12 @@ def tiny_checkpoint(tiny_config, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pointer_model() -> str:
+    """The [model] table of a tiny pointer model, for `tiny_config(…, model=…)`."""
+    return TINY_POINTER
+
+
+@pytest.fixture(scope="session")
 def tiny_pointer(tiny_config, tmp_path_factory) -> Path:
     """A checkpoint of the pointer model, likewise."""
     config = tiny_config(

@@ -185,7 +185,7 @@ class _Training:
             for city, region in zip(config.data, regions, strict=True)
         ]
         self.photos, self.tiles = Cities(photos), [Tiles(r.open(), r.grid, config.model) for r in regions]
-        self.leaves = [_leaves_at(t.grid, p.xy.numpy()) for t, p in zip(self.tiles, photos, strict=True)]
+        self.leaves = [leaves_at(t.grid, p.xy.numpy()) for t, p in zip(self.tiles, photos, strict=True)]
         torch.manual_seed(config.seed)
         self.model = RetrievalModel(config.model)
         if config.encoder_weights:
@@ -310,7 +310,7 @@ class _Training:
         )
 
 
-def _leaves_at(grid: Grid, xy: NDArray[np.float64]) -> NDArray[np.int64]:
+def leaves_at(grid: Grid, xy: NDArray[np.float64]) -> NDArray[np.int64]:
     """The leaf of each position (N, 2) as a number, row by row."""
     side = grid.n_cells(grid.depth)
     return np.array([cell.row * side + cell.col for cell in (grid.cell_at(x, y) for x, y in xy)])

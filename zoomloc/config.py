@@ -125,8 +125,7 @@ class TrainConfig(_Strict):
     larger or smaller by up to this factor, and turned by any angle, anew every step. off_path, own_mistakes: how much
     it counts that the other photos' cells are told from a photo's own, any of them, and those that the search would
     come to by mistake; nearness: that the answers expected are near, by the logarithm of metres (all "pointer" only).
-    accumulate: a batch goes through the model in so many parts. compiled: by
-    torch.compile.
+    accumulate: a batch goes through the model in so many parts. compiled: by torch.compile.
     """
 
     data: tuple[Path, ...]

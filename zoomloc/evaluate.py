@@ -108,7 +108,7 @@ def evaluate(
                 for i, leaves in zip(batch, found, strict=True)
             ]
             parts[how].append(compare(region.grid, photos.xy[batch].numpy(), answers, labels))
-    outcomes: dict[str, Outcomes] = {how: _joined(parts[how]) for how in searches}
+    outcomes: dict[str, Outcomes] = {how: joined(parts[how]) for how in searches}
     metrics = {"chance": chance(region.grid, photos.xy[list(chosen)].numpy())}
     metrics |= {how: summary(outcomes[how]) for how in searches}
     return Report(str(data), split, region.name, len(chosen), photos.n_outside, metrics, outcomes)
@@ -156,7 +156,9 @@ def _rank(posterior: NDArray[np.float32], probability: float) -> float:
     return float((posterior > probability).sum() + ((posterior == probability).sum() + 1) / 2)
 
 
-def _joined(parts: Sequence[Outcomes]) -> Outcomes:
+def joined(parts: Sequence[Outcomes]) -> Outcomes:
+    """Of several sets of photos, one after the other."""
+
     def column(arrays: list[Any]) -> Any:
         return None if any(a is None for a in arrays) else np.concatenate(arrays)
 

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from zoomloc import checkpoint, markov
 from zoomloc.answer import Spot, areas_holding, as_mass, distinct_spots, radii_holding
-from zoomloc.config import ModelConfig
 from zoomloc.encoder import shrink
 from zoomloc.errors import CheckpointError
 from zoomloc.grid import Grid
 from zoomloc.index import Index
-from zoomloc.model import AnyModel, pick_device
+from zoomloc.model import AnyModel, misfit, pick_device
 from zoomloc.pointer import PointerModel
 from zoomloc.posterior import Leaves, leaf_map, search
 from zoomloc.prediction import Place, Prediction
@@ -127,17 +126,8 @@ class Localizer:
 
     def check_fits(self, region: Region) -> None:
         """Raises CheckpointError where the model zooms otherwise than the region does."""
-        config = self.model.config
-        if config.branch != region.branch:
-            raise CheckpointError(
-                f"the checkpoint divides cells into {config.branch} x {config.branch}, but region '{region.name}' "
-                f"has branch {region.branch}; use a checkpoint trained for it"
-            )
-        if isinstance(config, ModelConfig) and config.depth != region.depth:
-            raise CheckpointError(
-                f"the checkpoint zooms {config.depth} times, but region '{region.name}' has depth {region.depth}; "
-                "use a checkpoint trained for it"
-            )
+        if why := misfit(self.model.config, region):
+            raise CheckpointError(f"the checkpoint {why}; use a checkpoint trained for it")
 
 
 def predict(

@@ -8,6 +8,7 @@ from zoomloc.decoder import ZoomDecoder
 from zoomloc.encoder import Encoder, normalise
 from zoomloc.errors import ConfigError
 from zoomloc.pointer import PointerModel
+from zoomloc.region import Region
 
 
 class ZoomModel(nn.Module):
@@ -55,6 +56,16 @@ def make_model(config: ImageConfig) -> AnyModel:
         return PointerModel(config)
     assert isinstance(config, ModelConfig)
     return ZoomModel(config)
+
+
+def misfit(config: ImageConfig, region: Region) -> str | None:
+    """Why a model cannot zoom into a region, in a clause; None where it can."""
+    if config.branch != region.branch:
+        ours, theirs = config.branch, region.branch
+        return f"divides cells into {ours} x {ours}, but region '{region.name}' has branch {theirs}"
+    if isinstance(config, ModelConfig) and config.depth != region.depth:
+        return f"zooms {config.depth} times, but region '{region.name}' has depth {region.depth}"
+    return None
 
 
 def n_parameters(model: nn.Module) -> int:

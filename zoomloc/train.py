@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from zoomloc import checkpoint, manifest
 from zoomloc.augment import augment
-from zoomloc.config import ModelConfig, TrainConfig
+from zoomloc.config import TrainConfig
 from zoomloc.dataset import Batch, Cities, PhotoDataset, StepBatches, seeded
 from zoomloc.errors import ConfigError, OutputError
 from zoomloc.evaluate import evaluate
@@ -30,7 +30,7 @@ from zoomloc.labels import make_labels, published_labels
 from zoomloc.lesson import Lesson, make_lesson, merged
 from zoomloc.localizer import Localizer
 from zoomloc.losses import expected_error, path_loss, pointer_loss
-from zoomloc.model import AnyModel, make_model, n_parameters, pick_device
+from zoomloc.model import AnyModel, make_model, misfit, n_parameters, pick_device
 from zoomloc.muon import Muon
 from zoomloc.placement import Placement
 from zoomloc.pointer import PointerModel
@@ -74,8 +74,7 @@ def train(config: TrainConfig, *, device: str = "auto") -> Path:
 
 def _train(config: TrainConfig, processes: Processes, device: torch.device) -> Path:
     regions = [Region.load(city / "region.json") for city in config.data]
-    for region in regions:
-        _check_fits(config, region, processes)
+    _check_fits(config, regions, processes)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -369,18 +368,15 @@ def _join() -> Processes:
     return Processes(int(os.environ.get("RANK", "0")), world)
 
 
-def _check_fits(config: TrainConfig, region: Region, processes: Processes) -> None:
-    model = config.model
-    if model.branch != region.branch:
-        raise ConfigError(
-            f"the model divides cells into {model.branch} x {model.branch}, but region '{region.name}' has branch "
-            f"{region.branch}; change `branch` in [model] or in region.json"
-        )
-    if isinstance(model, ModelConfig) and model.depth != region.depth:
-        raise ConfigError(
-            f"the model zooms {model.depth} times, but region '{region.name}' has depth {region.depth}; change "
-            "`depth` in [model] or in region.json"
-        )
+def _check_fits(config: TrainConfig, regions: list[Region], processes: Processes) -> None:
+    for region in regions:
+        if why := misfit(config.model, region):
+            raise ConfigError(f"the model {why}; change `branch` or `depth` in [model] or in region.json")
+        if region.depth != regions[0].depth:
+            raise ConfigError(
+                f"region '{region.name}' has depth {region.depth}, but '{regions[0].name}' {regions[0].depth}; train "
+                "on regions of one depth"
+            )
     if config.batch_size % (processes.world * config.accumulate):
         raise ConfigError(
             f"batch_size {config.batch_size} does not divide by {processes.world} processes and "

@@ -16,14 +16,13 @@ from benchmarks.accuracy.score import (
     GALLERIES,
     Gallery,
     guess,
-    joined,
     score,
     without_posterior,
 )
 from benchmarks.accuracy.training import Trained
 from zoomloc import baselines
 from zoomloc.dataset import Batch, PhotoDataset
-from zoomloc.evaluate import Outcomes
+from zoomloc.evaluate import Outcomes, joined
 from zoomloc.files import atomic
 from zoomloc.localizer import Localizer, Search
 from zoomloc.model import pick_device

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.rows import Answer
 from zoomloc.answer import as_mass, distinct_spots
+from zoomloc.baselines import leaves_at
 from zoomloc.evaluate import LEAST_PROBABILITY, Outcomes
 from zoomloc.grid import Grid
 from zoomloc.localizer import ANSWER_RADIUS_M
@@ -38,12 +39,6 @@ class Gallery(NamedTuple):
     def of_queries(cls, grid: Grid, xy: NDArray[np.float64]) -> "Gallery":
         """Of the queries of a split in one city, at xy (N, 2) in the grid's CRS."""
         return cls(np.unique(leaves_at(grid, xy)), True)
-
-
-def leaves_at(grid: Grid, xy: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The leaf of each position (N, 2) as a number, row by row."""
-    side = grid.n_cells(grid.depth)
-    return np.array([cell.row * side + cell.col for cell in (grid.cell_at(x, y) for x, y in xy)])
 
 
 def score(
@@ -113,12 +108,3 @@ def guess(grid: Grid, xy: NDArray[np.float64], gallery: Gallery, *, seed: int) -
 def without_posterior(outcomes: Outcomes) -> Outcomes:
     """Of a search that does not look at all leaves: where its answers are, and nothing of probabilities."""
     return Outcomes(outcomes.errors_m, outcomes.right)
-
-
-def joined(parts: Sequence[Outcomes]) -> Outcomes:
-    """Of several cities, one after the other."""
-    columns = []
-    for name in Outcomes.__dataclass_fields__:
-        arrays = [getattr(part, name) for part in parts]
-        columns.append(None if arrays[0] is None else np.concatenate(arrays))
-    return Outcomes(*columns)

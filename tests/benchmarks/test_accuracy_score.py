@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.accuracy.report import columns
-from benchmarks.accuracy.score import Gallery, guess, joined, score, without_posterior
+from benchmarks.accuracy.score import Gallery, guess, score, without_posterior
+from zoomloc.evaluate import joined
 from zoomloc.grid import Grid
 from zoomloc.posterior import Leaves
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,16 @@ def test_a_region_of_another_depth_is_refused(tiny_config, tmp_path):
     path.write_text(path.read_text().replace("depth = 2", "depth = 3"))
     with pytest.raises(ConfigError, match="depth"):
         train(load_train_config(path), device="cpu")
+
+
+def test_regions_of_several_depths_are_refused_in_one_line(tiny_data, tiny_config, pointer_model, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_data, other)
+    region = json.loads((other / "region.json").read_text())
+    (other / "region.json").write_text(json.dumps(region | {"name": "deeper", "depth": 3}))
+    config = load_train_config(tiny_config(tmp_path / "run", steps=1, model=pointer_model))
+    with pytest.raises(ConfigError, match="region 'deeper' has depth 3, but 'tiny' 2; train on regions"):
+        train(config.model_copy(update={"data": (*config.data, other)}), device="cpu")
 
 
 def test_batches_cover_every_epoch_once_and_split_between_processes():
