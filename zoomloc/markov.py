@@ -21,7 +21,7 @@ def posterior(model: PointerModel, index: Index, photos: Tensor, *, epsilon: flo
     asked = ask(model, index, photos)
     found = []
     for i in range(len(photos)):
-        own = Questions(*(part[:, i] for part in asked))
+        own = asked.at((slice(None), i))
 
         def expand(numbers: NDArray[np.int64], own: Questions = own) -> NDArray[np.float32]:
             return _decide(own, index, numbers).cpu().numpy()
@@ -39,7 +39,7 @@ def beam(model: PointerModel, index: Index, photos: Tensor, *, width: int) -> li
     def step(paths: Tensor) -> Tensor:
         batch, n, level = paths.shape
         numbers = index.numbers(paths.flatten(0, 1))
-        own = Questions(*(part[level].repeat_interleave(n, dim=0) for part in asked))
+        own = asked.at((level, torch.arange(batch).repeat_interleave(n)))
         return at_own(own, index.at(numbers))[:, :-1].unflatten(0, (batch, n))
 
     paths, log_probability = tree_search(
@@ -50,14 +50,12 @@ def beam(model: PointerModel, index: Index, photos: Tensor, *, width: int) -> li
 
 def ask(model: PointerModel, index: Index, photos: Tensor) -> Questions:
     """What photos look for at every level of a region: (L, B, …) each."""
-    levels = [
-        model.ask(photos, torch.full((len(photos),), index.grid.side_m(level), device=photos.device))
-        for level in range(index.grid.depth)
-    ]
-    return Questions(*(torch.stack(parts) for parts in zip(*levels, strict=True)))
+    grid = index.grid
+    side_m = torch.tensor([grid.side_m(level) for level in range(grid.depth)], device=photos.device)
+    return model.ask(photos, side_m.expand(len(photos), -1))
 
 
 def _decide(asked: Questions, index: Index, numbers: NDArray[np.int64]) -> Tensor:
     """One photo, asked at every level (L, …), at the cells with these numbers: (m, children + 1)."""
     level = torch.from_numpy(index.levels(numbers)).to(asked.query.device)
-    return at_own(Questions(*(part[level] for part in asked)), index.at(numbers))
+    return at_own(asked.at(level), index.at(numbers))

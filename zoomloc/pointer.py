@@ -8,7 +8,7 @@ the whole tree are exact (the Markov zoom of MVAR, arXiv 2505.12742, applied to 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -87,13 +87,17 @@ class PointerModel(nn.Module):
         return F.normalize(keys, dim=-1)
 
     def ask(self, photos: Tensor, side_m: Tensor) -> "Questions":
-        """What photos (B, patches, C) look for among the children of cells of side_m (B,)."""
-        x = self.alternatives + self.sizes["photo"](_size(side_m))[:, None]
+        """What photos (B, patches, C) look for among the children of cells of side_m (B, L), L sizes for each photo.
+
+        All sizes at once, since reading the photo's patches costs most.
+        """
+        size = self.sizes["photo"](_size(side_m.flatten())).unflatten(0, side_m.shape)  # (B, L, C)
+        x = (self.alternatives + size[:, :, None]).flatten(1, 2)  # (B, L Q, C)
         for block in self.blocks:
             x = block(x, photos)
-        x = self.final_norm(x)
+        x = self.final_norm(x).unflatten(1, (-1, self.config.queries)).movedim(1, 0)  # (L, B, Q, C)
         query = F.normalize(self.to_query(x), dim=-1) * self.log_scale.exp()
-        not_here = self.to_not_here(x.mean(1))[:, 0]
+        not_here = self.to_not_here(x.mean(2))[..., 0]
         if not self.config.not_here:
             not_here = torch.full_like(not_here, -math.inf)
         return Questions(query, self.to_weight(x)[..., 0].log_softmax(-1), not_here)
@@ -115,27 +119,33 @@ class PointerModel(nn.Module):
         """
         tokens = self.encode_photos(photos, fov_deg)
         keys = self.encode_views(views, side_m).split(n_views)
-        return [at_all(self.ask(tokens, sides_m[:, level]), key) for level, key in enumerate(keys)]
+        asked = self.ask(tokens, sides_m)
+        return [at_all(asked.at(level), key) for level, key in enumerate(keys)]
 
 
 class Questions(NamedTuple):
-    """Of B photos at one size of cells: queries (B, Q, key_width), the log of their weights (B, Q), and the score of
-    "not here" (B,)."""
+    """Of B photos at L sizes of cells: queries (L, B, Q, key_width), the log of their weights (L, B, Q), and the score
+    of "not here" (L, B). Without the first axis where one size is meant."""
 
     query: Tensor
     weight: Tensor
     not_here: Tensor
 
+    def at(self, which: Any) -> "Questions":
+        """Those that an index selects."""
+        return Questions(*(part[which] for part in self))
+
 
 def at_all(asked: Questions, keys: Tensor) -> Tensor:
-    """Every photo at every cell: keys (N, children, key_width) -> log-probabilities (B, N, children + 1), the last of
-    "not here"."""
+    """Every photo, asked at one size, at every cell: keys (N, children, key_width) -> log-probabilities
+    (B, N, children + 1), the last of "not here"."""
     each = torch.einsum("bqd,nkd->bnkq", asked.query, keys)
     return _log_probabilities(each + asked.weight[:, None, None], asked.not_here[:, None, None])
 
 
 def at_own(asked: Questions, keys: Tensor) -> Tensor:
-    """Every photo at a cell of its own: keys (B, children, key_width) -> log-probabilities (B, children + 1)."""
+    """Every photo, asked at one size, at a cell of its own: keys (B, children, key_width) -> log-probabilities
+    (B, children + 1)."""
     each = keys @ asked.query.transpose(1, 2)  # (B, children, Q)
     return _log_probabilities(each + asked.weight[:, None], asked.not_here[:, None])
 

@@ -47,7 +47,7 @@ def region(tiny_data):
 def test_probabilities_are_the_mixture_they_claim_to_be(model):
     tokens = model.encode_photos(pixels(2, 32, 64, 3))
     keys = model.encode_views(pixels(5, 48, 48, 3), torch.full((5,), 160.0))
-    asked = model.ask(tokens, torch.tensor([160.0, 640.0]))
+    asked = model.ask(tokens, torch.tensor([[160.0, 320.0], [640.0, 40.0]])).at(0)
     log_p = at_all(asked, keys)
     assert log_p.shape == (2, 5, 17)
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(2, 5))
@@ -59,9 +59,19 @@ def test_probabilities_are_the_mixture_they_claim_to_be(model):
     torch.testing.assert_close(at_own(asked, keys[:2]), log_p[[0, 1], [0, 1]])
 
 
+def test_asking_at_several_sizes_is_asking_at_each(model):
+    tokens = model.encode_photos(pixels(2, 32, 64, 3))
+    sizes = torch.tensor([[640.0, 160.0, 40.0], [600.0, 150.0, 37.5]])
+    together = model.ask(tokens, sizes)
+    for level in range(3):
+        alone = model.ask(tokens, sizes[:, level : level + 1]).at(0)
+        for part, expected in zip(together.at(level), alone, strict=True):
+            torch.testing.assert_close(part, expected)
+
+
 def test_without_not_here_the_children_share_everything(model):
     model.config = SMALL.model_copy(update={"not_here": False})
-    asked = model.ask(model.encode_photos(pixels(2, 32, 64, 3)), torch.tensor([160.0, 160.0]))
+    asked = model.ask(model.encode_photos(pixels(2, 32, 64, 3)), torch.full((2, 1), 160.0)).at(0)
     log_p = at_all(asked, model.encode_views(pixels(1, 48, 48, 3), torch.tensor([160.0])))
     torch.testing.assert_close(log_p[..., :-1].exp().sum(-1), torch.ones(2, 1))
 
@@ -74,7 +84,7 @@ def test_the_field_of_view_and_the_size_of_cells_are_seen(model):
     torch.testing.assert_close(usual[0], model.encode_photos(photos, torch.tensor([70.0, 60.0]))[0])
     views = pixels(2, 48, 48, 3)
     assert not torch.allclose(*(model.encode_views(views, size) for size in (sizes, 4 * sizes)))
-    assert not torch.allclose(*(model.ask(narrow, size).query for size in (sizes, 4 * sizes)))
+    assert not torch.allclose(*(model.ask(narrow, size[:, None]).query for size in (sizes, 4 * sizes)))
 
 
 def test_a_childs_key_follows_it_through_the_view(model):
@@ -99,8 +109,8 @@ def brute_force(model, index, tokens):
     absent = torch.empty(0)
     for level in range(index.grid.depth):
         first = (n**level - 1) // (n - 1)
-        side = torch.full((len(tokens),), index.grid.side_m(level))
-        p = at_all(model.ask(tokens, side), index.at(np.arange(first, first + n**level))).double().exp()
+        side = torch.full((len(tokens), 1), index.grid.side_m(level))
+        p = at_all(model.ask(tokens, side).at(0), index.at(np.arange(first, first + n**level))).double().exp()
         absent = p[:, 0, -1] if level == 0 else absent
         mass = (mass[:, :, None] * p[:, :, :-1]).flatten(1)
     return mass / mass.sum(1, keepdim=True) * (1 - absent)[:, None], absent
