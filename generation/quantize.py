@@ -1,0 +1,82 @@
+"""Vectors into the numbers of their nearest codes, and back."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Of the distribution over codes that the entropy loss looks at.
+ENTROPY_TEMPERATURE = 0.01
+
+
+def vector_quantize(x: Tensor, codebook: Tensor, *, cosine: bool = False) -> Tensor:
+    """Vectors (…, C) -> (…) numbers of the nearest codes of a codebook (V, C), by Euclidean distance or by angle."""
+    flat = x.reshape(-1, x.shape[-1])
+    if cosine:
+        return (F.normalize(flat, dim=-1) @ F.normalize(codebook, dim=-1).T).argmax(-1).view(x.shape[:-1])
+    return _distances(flat, codebook).argmin(-1).view(x.shape[:-1])
+
+
+def _distances(x: Tensor, codebook: Tensor) -> Tensor:
+    """Squared Euclidean distances (N, V)."""
+    lengths = x.square().sum(1, keepdim=True) + codebook.square().sum(1)
+    return torch.addmm(lengths, x, codebook.T, alpha=-2)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """codes: (B, h, w). latent: (B, C, h, w) the codes' vectors, whose gradients go to the latent they stand for.
+    loss: what training adds to that of the images."""
+
+    codes: Tensor
+    latent: Tensor
+    loss: Tensor
+
+
+class VectorQuantizer(nn.Module):
+    """One code for each place of a latent, the nearest (VQ-VAE, arXiv 1711.00937).
+
+    cosine: latents and codes are compared, and handed on, at length 1 (ViT-VQGAN, arXiv 2110.04627), as in LlamaGen.
+    commitment: weight of the latent's own way to its code. entropy: weight of wanting single latents sure of their
+    codes and all codes used alike (MAGVIT-v2, arXiv 2310.05737).
+    """
+
+    def __init__(
+        self, n_codes: int, width: int, *, cosine: bool, commitment: float = 0.25, entropy: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_codes, width)
+        self.cosine, self.commitment, self.entropy = cosine, commitment, entropy
+        nn.init.uniform_(self.embedding.weight, -1 / n_codes, 1 / n_codes)
+
+    @property
+    def codebook(self) -> Tensor:
+        """(V, C), at length 1 where codes are compared by angle."""
+        return F.normalize(self.embedding.weight, dim=-1) if self.cosine else self.embedding.weight
+
+    def encode(self, latent: Tensor) -> Tensor:
+        """Latents (B, C, h, w) -> codes (B, h, w)."""
+        return vector_quantize(latent.movedim(1, -1), self.embedding.weight, cosine=self.cosine)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, h, w) -> latents (B, C, h, w)."""
+        return self.codebook[codes].movedim(-1, 1)
+
+    def forward(self, latent: Tensor) -> Quantized:
+        """Latents (B, C, h, w), quantised so that gradients pass."""
+        codes = self.encode(latent)
+        exact, found = F.normalize(latent, dim=1) if self.cosine else latent, self.decode(codes)
+        loss = F.mse_loss(found, exact.detach()) + self.commitment * F.mse_loss(exact, found.detach())
+        if self.entropy:
+            distances = _distances(exact.movedim(1, -1).flatten(0, 2), self.codebook)
+            loss = loss + self.entropy * _entropy_loss(distances)
+        return Quantized(codes, exact + (found - exact).detach(), loss)
+
+
+def _entropy_loss(distances: Tensor) -> Tensor:
+    """The mean entropy of each latent's codes, less the entropy of the codes of all: (N, V) distances."""
+    log_p = F.log_softmax(-distances / ENTROPY_TEMPERATURE, dim=-1)
+    each = -(log_p.exp() * log_p).sum(-1).mean()
+    mean = log_p.exp().mean(0)
+    return each + (mean * mean.clamp(min=1e-8).log()).sum()
