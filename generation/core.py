@@ -1,14 +1,38 @@
-"""The transformer of the scale-wise models: pre-norm blocks of attention and a gated feed-forward net.
+"""The transformer of all models here: pre-norm residual blocks.
 
-Attribute names follow the published zoom decoder, so that its checkpoints load without renaming.
+A block is a row of named parts (attention, cross-attention, a recurrent layer, a feed-forward net), each of which reads
+the normed tokens and adds to them. A model chooses the parts, the norm, and whether a condition (the class of an image)
+modulates them. The names of parts are the published ones, so that checkpoints of the zoom models load without renaming.
 """
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generation.cache import Cache
-from generation.position import rotate
+from generation.position import Rotary, rotate_halves
+
+
+class Context(NamedTuple):
+    """What the parts of a block are told besides the tokens.
+
+    mask: (T, S) bool, True where a token may look among the S it can see, or None: at all of them. rotary: of the T
+    tokens. others: (B, S, width), read by cross-attention. cache: what came before, of `layer` and the following ones.
+    """
+
+    mask: Tensor | None = None
+    rotary: Rotary | None = None
+    others: Tensor | None = None
+    cache: Cache | None = None
+    layer: int = 0
+
+
+NOTHING = Context()
+Rotate = Callable[[Tensor, Rotary], Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -25,96 +49,209 @@ class RMSNorm(nn.Module):
 
 
 class _Attention(nn.Module):
-    """The projections of multi-head attention, without biases."""
+    """Multi-head attention; a subclass makes queries, keys and values.
 
-    def __init__(self, width: int, heads: int) -> None:
+    rotate: how rotary positions, where the context has them, turn queries and keys. scale: of their products, by
+    default 1 / √head_dim.
+    """
+
+    rotate: Rotate = staticmethod(rotate_halves)
+    scale: float | None = None
+
+    def __init__(self, width: int, heads: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.heads = heads
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width, bias=False)
-        self.out_proj = nn.Linear(width, width, bias=False)
+        self.head_dim = width // heads
+        self.out_proj = nn.Linear(width, width, bias=bias)
+
+    def _project(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
+        """Queries, keys and values: (B, heads, T or S, head_dim)."""
+        raise NotImplementedError
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, head_dim)
+        """(B, T, n width) -> (B, n heads, T, head_dim)."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
-    def _project(self, x: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of x, keys and values of others: (B, heads, T or S, head_dim)."""
-        return self._split(self.q_proj(x)), self._split(self.k_proj(others)), self._split(self.v_proj(others))
-
-    def _joined(self, heads: Tensor) -> Tensor:
-        return self.out_proj(heads.transpose(1, 2).flatten(2))
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """x: (B, T, width), the newest T tokens; those in the cache come before them."""
+        query, key, value = self._project(x, context)
+        if context.rotary is not None:
+            query, key = self.rotate(query, context.rotary), self.rotate(key, context.rotary)
+        if context.cache is not None:
+            key, value = context.cache.put(context.layer, key, value)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=context.mask, scale=self.scale)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
 
 class SelfAttention(_Attention):
-    """Attention with rotary positions; causal within the tokens it is given."""
+    """Attention among the tokens, its three projections apart as in the published zoom decoder."""
 
-    def forward(self, x: Tensor, frequencies: Tensor, cache: Cache | None, layer: int) -> Tensor:
-        """x: (B, T, width), the newest T tokens; those in `cache` come before them."""
-        start = 0 if cache is None else cache.length(layer)
-        positions = torch.arange(start, start + x.shape[1], device=x.device)
-        query, key, value = self._project(x, x)
-        query, key = rotate(query, positions, frequencies), rotate(key, positions, frequencies)
-        if cache is not None:
-            key, value = cache.put(layer, key, value)
-        return self._joined(F.scaled_dot_product_attention(query, key, value, attn_mask=_causal(query, key)))
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
 
-
-class CrossAttention(_Attention):
-    """Attention from tokens to others, without positions."""
-
-    def forward(self, x: Tensor, others: Tensor) -> Tensor:
-        """x: (B, T, width), others: (B, S, width); all of them are seen."""
-        return self._joined(F.scaled_dot_product_attention(*self._project(x, others)))
+    def _project(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
+        others = x if context.others is None else context.others
+        return self._split(self.q_proj(x)), self._split(self.k_proj(others)), self._split(self.v_proj(others))
 
 
-def _causal(query: Tensor, key: Tensor) -> Tensor | None:
-    """True where a query may look: at itself and what came before. (T, S), the queries being the last T of S."""
-    new, total = query.shape[2], key.shape[2]
-    if new == 1:
-        return None
-    return torch.ones(new, total, dtype=torch.bool, device=query.device).tril(total - new)
+class CrossAttention(SelfAttention):
+    """Attention from the tokens to the context's others, all of which are seen, without positions."""
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        return super().forward(x, Context(others=context.others))
+
+
+class FusedAttention(_Attention):
+    """Attention among the tokens, with one projection for queries, keys and values."""
+
+    def __init__(self, width: int, heads: int, *, bias: bool = False, rotate: Rotate = rotate_halves) -> None:
+        super().__init__(width, heads, bias=bias)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.rotate = rotate
+
+    def _project(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
+        return self._split(self.qkv(x)).chunk(3, dim=1)
+
+
+class CosineAttention(FusedAttention):
+    """The attention of VAR (arXiv 2404.02905): keys have no bias, and by default queries and keys are of unit length,
+    their products scaled by a learned temperature of each head, 100 at most."""
+
+    def __init__(self, width: int, heads: int, *, cosine: bool = True) -> None:
+        super().__init__(width, heads, bias=True)
+        self.q_bias, self.v_bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
+        self.log_scale = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4.0))) if cosine else None
+        self.scale = 1.0 if cosine else 0.25 / math.sqrt(self.head_dim)
+
+    def _project(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        query, key, value = self._split(F.linear(x, self.qkv.weight, bias)).chunk(3, dim=1)
+        if self.log_scale is not None:
+            query = F.normalize(query, dim=-1) * self.log_scale.clamp(max=math.log(100)).exp()
+            key = F.normalize(key, dim=-1)
+        return query, key, value
 
 
 class SwiGLU(nn.Module):
-    """Gated feed-forward net (arXiv 2002.05202); the hidden width is 2/3 of `width`, rounded up to 256."""
+    """Gated feed-forward net (arXiv 2002.05202); the hidden width is 2/3 of `expansion` widths, rounded up to 256."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, expansion: int = 1) -> None:
         super().__init__()
-        hidden = -(-2 * width // (3 * 256)) * 256
+        hidden = -(-2 * expansion * width // (3 * 256)) * 256
         self.w1 = nn.Linear(width, hidden, bias=False)
         self.w2 = nn.Linear(hidden, width, bias=False)
         self.w3 = nn.Linear(width, hidden, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Context = NOTHING) -> Tensor:
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
+class MLP(nn.Module):
+    """Feed-forward net of four widths with the tanh form of GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor, context: Context = NOTHING) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class AdaLN(nn.Module):
+    """Modulation from a condition (DiT, arXiv 2212.09748): n vectors for every row or every token."""
+
+    def __init__(self, width: int, n: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, n * width)
+        self.n = n
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """(B, 1, width), or (B, T, width) of every token -> (B, 1 or T, n, width)."""
+        return self.linear(F.silu(condition)).unflatten(-1, (self.n, -1))
+
+
+class SharedAdaLN(nn.Module):
+    """What a block adds of its own to a modulation that all blocks share."""
+
+    def __init__(self, width: int, n: int) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.randn(1, 1, n, width) / math.sqrt(width))
+
+    def forward(self, shared: Tensor) -> Tensor:
+        """(B, 1 or T, n, width), which the model's one AdaLN made of the condition."""
+        return shared + self.offset
+
+
 class Block(nn.Module):
-    """Pre-norm residual block: attention, then the feed-forward net."""
+    """Parts in turn, each of which adds to the tokens what it reads off the normed ones."""
+
+    def __init__(
+        self,
+        parts: Mapping[str, nn.Module],
+        norm: Callable[[], nn.Module],
+        modulation: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.part_names = tuple(parts)
+        for i, (name, part) in enumerate(parts.items(), start=1):
+            self.add_module(name, part)
+            self.add_module(f"norm{i}", norm())
+        self.modulation = modulation
+
+    def modulate(self, condition: Tensor) -> Tensor:
+        """(B, 1 or T, 3 parts, width) for `forward`: the gates of all parts, then their scales, then their shifts."""
+        assert self.modulation is not None
+        return cast(Tensor, self.modulation(condition))
+
+    def _parts(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        for i, name in enumerate(self.part_names, start=1):
+            yield getattr(self, f"norm{i}"), getattr(self, name)
+
+    def forward(self, x: Tensor, context: Context = NOTHING, modulation: Tensor | None = None) -> Tensor:
+        """x: (B, T, width). modulation: what `modulate` made of the condition."""
+        if modulation is None:
+            for norm, part in self._parts():
+                x = x + part(norm(x), context)
+            return x
+        gates, scales, shifts = modulation.unflatten(2, (3, -1)).unbind(2)
+        for i, (norm, part) in enumerate(self._parts()):
+            y = torch.addcmul(shifts[:, :, i], norm(x), scales[:, :, i] + 1)
+            x = torch.addcmul(x, part(y, context), gates[:, :, i])
+        return x
+
+
+class Blocks(nn.ModuleList):
+    """A stack of blocks."""
+
+    def __iter__(self) -> Iterator[Block]:
+        return cast(Iterator[Block], super().__iter__())
+
+    def modulations(self, condition: Tensor) -> Tensor:
+        """(B, layers, 1 or T, 3 parts, width): computed once, used in every step of a sampling."""
+        return torch.stack([block.modulate(condition) for block in self], dim=1)
+
+    def forward(self, x: Tensor, context: Context = NOTHING, modulations: Tensor | None = None) -> Tensor:
+        for i, block in enumerate(self):
+            one = None if modulations is None else modulations[:, i]
+            x = block(x, context._replace(layer=context.layer + i), one)
+        return x
+
+
+def plain_block(width: int, heads: int) -> Block:
+    """Causal attention and a gated net, normed by their root mean square: the block of the published zoom decoder."""
+    return Block({"self_attn": SelfAttention(width, heads), "ffn": SwiGLU(width)}, lambda: RMSNorm(width))
+
+
+class CrossBlock(Block):
+    """A block of tokens that read others."""
 
     def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.self_attn = SelfAttention(width, heads)
-        self.ffn = SwiGLU(width)
-        self.norm1 = RMSNorm(width)
-        self.norm2 = RMSNorm(width)
+        super().__init__(
+            {"cross_attn": CrossAttention(width, heads), "ffn": SwiGLU(width)}, lambda: RMSNorm(width)
+        )
 
-    def forward(self, x: Tensor, frequencies: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        x = x + self.self_attn(self.norm1(x), frequencies, cache, layer)
-        return x + self.ffn(self.norm2(x))
-
-
-class CrossBlock(nn.Module):
-    """Pre-norm residual block of tokens that read others: attention, then the feed-forward net."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.cross_attn = CrossAttention(width, heads)
-        self.ffn = SwiGLU(width)
-        self.norm1 = RMSNorm(width)
-        self.norm2 = RMSNorm(width)
-
-    def forward(self, x: Tensor, others: Tensor) -> Tensor:
-        x = x + self.cross_attn(self.norm1(x), others)
-        return x + self.ffn(self.norm2(x))
+    def forward(self, x: Tensor, others: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x, Context(others=others))

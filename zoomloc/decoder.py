@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from generation.cache import Cache
-from generation.core import Block, RMSNorm
-from generation.position import rope_frequencies
+from generation.core import Blocks, Context, RMSNorm, plain_block
+from generation.mask import causal
+from generation.position import rope, rope_frequencies
 
 
 class ZoomDecoder(nn.Module):
@@ -19,7 +20,7 @@ class ZoomDecoder(nn.Module):
     def __init__(self, *, width: int, heads: int, layers: int, n_children: int) -> None:
         super().__init__()
         self.action_embed = nn.Embedding(n_children, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = Blocks(plain_block(width, heads) for _ in range(layers))
         self.final_norm = RMSNorm(width)
         self.output_head = nn.Linear(width, n_children, bias=False)
         self.register_buffer("frequencies", rope_frequencies(width // heads), persistent=False)
@@ -44,6 +45,11 @@ class ZoomDecoder(nn.Module):
         return self._logits(torch.stack([context, view], dim=1), cache)[:, -1]
 
     def _logits(self, tokens: Tensor, cache: Cache | None) -> Tensor:
-        for layer, block in enumerate(self.blocks):
-            tokens = block(tokens, self.frequencies, cache, layer)
-        return self.output_head(self.final_norm(tokens))
+        start, new = 0 if cache is None else cache.length(), tokens.shape[1]
+        positions = torch.arange(start, start + new, device=tokens.device)
+        context = Context(
+            mask=causal(new, start + new, tokens.device),
+            rotary=rope(positions, self.frequencies),
+            cache=cache,
+        )
+        return self.output_head(self.final_norm(self.blocks(tokens, context)))

@@ -4,20 +4,22 @@ import pytest
 import torch
 
 from generation.cache import Cache
-from generation.core import Block
-from generation.position import rope_frequencies, rotate
+from generation.core import Blocks, Context, plain_block
+from generation.mask import causal
+from generation.position import rope, rope_frequencies, rotate_halves, rotate_neighbours
 
 
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    blocks = [Block(32, 4) for _ in range(2)]
-    frequencies = rope_frequencies(8)
+    blocks = Blocks(plain_block(32, 4) for _ in range(2))
 
+    @torch.no_grad()
     def run(tokens, cache=None):
-        for layer, block in enumerate(blocks):
-            tokens = block(tokens, frequencies, cache, layer)
-        return tokens
+        start = cache.length() if cache else 0
+        end = start + tokens.shape[1]
+        rotary = rope(torch.arange(start, end), rope_frequencies(8))
+        return blocks(tokens, Context(mask=causal(end - start, end), rotary=rotary, cache=cache))
 
     return run
 
@@ -64,12 +66,14 @@ def test_undo_forgets_what_was_tried(net):
     torch.testing.assert_close(net(tokens, cache), net(tokens))
 
 
-def test_rotation_depends_on_the_distance_alone():
+@pytest.mark.parametrize("rotate", [rotate_halves, rotate_neighbours])
+def test_rotation_depends_on_the_distance_alone(rotate):
     frequencies = rope_frequencies(16)
     q, k = torch.randn(1, 1, 1, 16), torch.randn(1, 1, 1, 16)
 
     def product(i, j):
-        return (rotate(q, torch.tensor([i]), frequencies) * rotate(k, torch.tensor([j]), frequencies)).sum()
+        turned = [rotate(x, rope(torch.tensor([at]), frequencies)) for x, at in [(q, i), (k, j)]]
+        return (turned[0] * turned[1]).sum()
 
     torch.testing.assert_close(product(3, 1), product(9, 7), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(product(0, 0), (q * k).sum())
