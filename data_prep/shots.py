@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from data_prep import duplicates
 from data_prep.journal import Journal, stamp_of
 from data_prep.report import Rejected
@@ -14,7 +12,6 @@ from data_prep.threads import in_threads
 from zoomloc import photo
 from zoomloc.errors import PhotoError, SourceError
 
-SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in photo.FORMATS}
 RAW = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
 OURS = {"map.png"}  # written beside a manifest
 
@@ -50,7 +47,7 @@ def find(folder: Path, out: Path) -> tuple[list[str], list[Rejected]]:
             relative = path.relative_to(folder).as_posix()
             if name.startswith(".") or relative in OURS:
                 continue
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in photo.SUFFIXES:
                 names.append(relative)
             elif path.suffix.lower() in RAW:
                 raw.append(Rejected(relative, "a raw file; export it as JPEG"))

@@ -12,7 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from tiles.errors import TilesError
+from zoomloc.batch.command import batch
 from zoomloc.errors import PhotoError, ZoomlocError
+from zoomloc.options import Device, SearchName
 
 if TYPE_CHECKING:
     from zoomloc.prediction import Prediction
@@ -77,14 +79,6 @@ app.add_typer(_lazily(ROOMS["prep"]), name="prep", help="Prepare datasets.")
 app.add_typer(_lazily(ROOMS["tiles"]), name="tiles", help="Look at imagery, build pyramids, serve maps.")
 
 
-class SearchName(StrEnum):
-    """How the tree of cells is searched."""
-
-    greedy = "greedy"
-    beam = "beam"
-    posterior = "posterior"
-
-
 class LabelName(StrEnum):
     """How a position becomes a path."""
 
@@ -92,7 +86,7 @@ class LabelName(StrEnum):
     published = "published"
 
 
-Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+app.command()(batch)
 
 
 @app.command()

@@ -51,9 +51,9 @@ def geojson(
 ) -> dict[str, Any]:
     """A FeatureCollection: the answers as points, with what is known of them; then, where a posterior was made, the
     ground that holds 50 % and 90 % of it ("holds") as MultiPolygons; failures as features without geometry."""
-    found = [_feature(_point(p.lat, p.lon), _facts(p)) for p in predictions]
+    found = [feature(point(p.lat, p.lon), _facts(p)) for p in predictions]
     grounds = [ground for p in predictions for ground in _grounds(p, grid)]
-    failed = [_feature(None, {"photo": photo, "error": reason}) for photo, reason in failures]
+    failed = [feature(None, {"photo": photo, "error": reason}) for photo, reason in failures]
     return {"type": "FeatureCollection", "features": found + grounds + failed}
 
 
@@ -65,7 +65,7 @@ def _grounds(prediction: Prediction, grid: Grid) -> Iterator[dict[str, Any]]:
         if not ground.is_empty:
             rounded = shapely.transform(ground, lambda lon_lat: lon_lat.round(OUTLINE_DIGITS))
             facts = {"photo": prediction.photo, "holds": share, "area_m2": _number(area_m2)}
-            yield _feature(json.loads(shapely.to_geojson(rounded)), facts)
+            yield feature(json.loads(shapely.to_geojson(rounded)), facts)
 
 
 def plain(
@@ -110,11 +110,11 @@ def _facts(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _feature(geometry: dict[str, Any] | None, properties: dict[str, Any]) -> dict[str, Any]:
+def feature(geometry: dict[str, Any] | None, properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def _point(lat: float, lon: float) -> dict[str, Any]:
+def point(lat: float, lon: float) -> dict[str, Any]:
     """The one place where lat, lon is turned round: GeoJSON wants longitude first."""
     return {"type": "Point", "coordinates": [round(lon, DEGREE_DIGITS), round(lat, DEGREE_DIGITS)]}
 

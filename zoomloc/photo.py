@@ -39,6 +39,7 @@ SENSOR_UNITS_MM = {2: 25.4, 3: 10.0, 4: 1.0}  # EXIF unit of resolution -> mm
 PANORAMAS = {"equirectangular": "spherical"}  # GPano's name -> ours
 
 pillow_heif.register_heif_opener()
+SUFFIXES = frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
 # Pillow warns of every odd tag and large size; we answer for both. A filter, not a context: that would not be
 # safe where photos are loaded in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,0 +1,163 @@
+"""`zoomloc batch` and `zoomloc tag`, as the command line has them; what they do is imported when they are asked for."""
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoomloc.errors import ConfigError, OutputError
+from zoomloc.options import Device, SearchName
+
+if TYPE_CHECKING:
+    from zoomloc.batch.jobs import Job
+    from zoomloc.batch.run import Batch
+    from zoomloc.batch.tally import Tally
+
+SOME_FAILED = 1
+MIN_CONFIDENCE = 0.5
+
+
+def batch(
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos, videos, folders, globs, manifests (.parquet); - reads names from stdin."
+        ),
+    ],
+    region: Annotated[list[Path], typer.Option(help="Region file (JSON). Repeat for several.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results: .csv .jsonl .geojson .parquet .fgb .gpkg .kml .gpx; without, JSON lines go to stdout."
+        ),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page to look at here (.html).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    every: Annotated[str, typer.Option(help="Of videos, a frame each so much: 1s, 500ms, 2.5.")] = "1s",
+    split: Annotated[str | None, typer.Option(help="Of manifests, only this split.")] = None,
+    search: Annotated[SearchName, typer.Option(help="How to search the tree.")] = SearchName.posterior,
+    top: Annotated[int, typer.Option(min=1, help="Places to list.")] = 5,
+    radius: Annotated[float, typer.Option(min=1, help="Metres around the answer that count as right.")] = 40,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="What is less sure is uncertain, not located.")
+    ] = MIN_CONFIDENCE,
+    near: Annotated[str | None, typer.Option(help="All were taken within LAT,LON,RADIUS_M.")] = None,
+    within: Annotated[
+        str | None, typer.Option(help="All were taken in this area: GeoJSON or WEST,SOUTH,EAST,NORTH.")
+    ] = None,
+    gps_prior: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Use each photo's EXIF position, good to so many metres; 0: as its camera says."
+        ),
+    ] = None,
+    batch_size: Annotated[str, typer.Option(help="Photos at a time; auto: as many as fit.")] = "auto",
+    device: Device = "auto",
+) -> None:
+    """Locate many photos, and write what people can use."""
+    if resume and not out:
+        raise OutputError("--resume goes on with a file of results; name it with --out")
+    from zoomloc import tables
+    from zoomloc.batch import jobs, run, tally
+    from zoomloc.localizer import Localizer
+    from zoomloc.region import Region
+
+    if out:
+        tables.check_suffix(out)
+    work = jobs.find(photos, every_s=_seconds(every), listed=sys.stdin, warn=_say, split=split)
+    places = [Region.load(path) for path in region]
+    options = run.Options(
+        how=search.value,
+        top_k=top,
+        radius_m=radius,
+        min_confidence=min_confidence,
+        near=near,
+        within=within,
+        gps_sigma_m=gps_prior,
+        batch_size=_batch_size(batch_size),
+    )
+    asked = run.Batch(Localizer.from_pretrained(checkpoint, device=device), places, options)
+    if dry_run:
+        _describe(asked, work, out, resume=resume)
+        return
+    if out is None:
+        counts = tally.Tally()
+        asked.prepare()
+        run.note_all(asked, work, lambda found: _print([tables.json_line(row) for row in found]), counts)
+    elif resume and out.exists() and not jobs_left(out):
+        _say(f"{out}: complete already; delete it to begin again")
+        counts = tally.Tally()
+        counts.add(tables.read(out) if out.suffix.lower() in tables.READERS else [])
+    else:
+        try:
+            counts = run.to_file(asked, work, out, resume=resume)
+        except KeyboardInterrupt:
+            _say("what is done is kept; give the same command with --resume to go on")
+            raise
+    _finish(counts)
+
+
+def jobs_left(out: Path) -> bool:
+    """Whether a stopped run towards these results is there to go on with."""
+    from zoomloc.batch.journal import place
+
+    return place(out).exists()
+
+
+def _finish(counts: "Tally") -> None:
+    _say(counts.line())
+    for line in counts.reasons():
+        _say(f"  {line}")
+    if counts.n_failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _describe(asked: "Batch", work: "list[Job]", out: Path | None, *, resume: bool) -> None:
+    """What a run would do: the jobs on stdout, the rest on stderr."""
+    from zoomloc.batch.journal import rows_on_disk
+
+    _print([job.file if job.frame_s is None else f"{job.file}#t={job.frame_s:g}" for job in work])
+    kinds = Counter(
+        "frames of videos" if job.frame_s is not None else job.path.suffix.lower() for job in work
+    )
+    _say(f"{len(work)} to locate: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}")
+    _say(
+        f"in {', '.join(place.name for place in asked.regions)}, {asked.size} at a time on {asked.localizer.device}"
+    )
+    if out:
+        done = len(rows_on_disk(out))
+        _say(
+            f"{done} of them done by a stopped run{'' if resume or not done else '; --resume goes on with it'}"
+        )
+        _say(f"results would go to {out}")
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|min)?", text.strip())
+    seconds = float(match[1]) * {"ms": 0.001, "s": 1, "min": 60, None: 1}[match[2]] if match else 0
+    if seconds < 0.001:
+        raise ConfigError(f"--every {text}: not a time; write 1s, 500ms or 2min")
+    return seconds
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--batch-size {text}: not a number of photos; give one, or auto")
+    return int(text)
+
+
+def _print(lines: list[str]) -> None:
+    """Data, on stdout, at once: whoever reads it in a pipe is waiting."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    typer.echo(f"zoomloc: {text}", err=True)

@@ -1,0 +1,258 @@
+"""The run of a batch: decoded photos in, rows out, noted as they are found."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoomloc import index, tables
+from zoomloc.batch import regions as competing
+from zoomloc.batch.decode import Decoded, ahead
+from zoomloc.batch.jobs import Job, digest
+from zoomloc.batch.journal import Journal
+from zoomloc.batch.tally import Tally
+from zoomloc.checkpoint import fingerprint
+from zoomloc.errors import ConfigError, OutputError, PriorError
+from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, Search, predict
+from zoomloc.posterior import Leaves
+from zoomloc.priors import Evidence, Prior, asked, of_photo
+from zoomloc.progress import bar
+from zoomloc.region import Region
+from zoomloc.rows import Row, of_prediction
+
+AT_ONCE = {"cuda": 64, "cpu": 8}  # photos in a batch, where the user leaves it to us
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the results beside photos, regions and model.
+
+    near, within: what is known of all photos, as `priors.asked` takes it. gps_sigma_m: how far the position in each
+    photo's EXIF may be off, 0 for what its camera says, None to leave it out. batch_size: None for as many as fit.
+    """
+
+    how: Search = "posterior"
+    top_k: int = 5
+    radius_m: float = ANSWER_RADIUS_M
+    min_confidence: float = 0.5
+    near: str | None = None
+    within: str | None = None
+    gps_sigma_m: float | None = None
+    batch_size: int | None = None
+
+
+@dataclass
+class Stages:
+    """Seconds spent: decoding (of all threads together), waiting for it, on photos, on the search, on the journal."""
+
+    decode: float = 0.0
+    wait: float = 0.0
+    encode: float = 0.0
+    search: float = 0.0
+    write: float = 0.0
+
+
+@dataclass
+class Batch:
+    """A model and the regions it is asked about.
+
+    Raises CheckpointError where they do not fit, PriorError for options that are not understood.
+    """
+
+    localizer: Localizer
+    regions: Sequence[Region]
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        competing.check(self.localizer.model, len(self.regions))
+        for region in self.regions:
+            self.localizer.check_fits(region)
+        self._known = _asked(self.options, self.regions)
+        self.stages = Stages()
+        self.model = fingerprint(self.localizer.model)
+        self.size = self.options.batch_size or AT_ONCE.get(self.localizer.device.type, 8)
+        self._at_once = self.size
+
+    def settings(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """All that decides the results, for the journal."""
+        keys = [index.place_on_disk(self.localizer.model, region).name for region in self.regions]
+        options = asdict(self.options) | {"batch_size": self.size}
+        return {"photos": digest(jobs), "model or regions": keys} | options
+
+    def prepare(self) -> None:
+        """Encode the regions' cells, on disk where that can be written: answers must not depend on which photo was
+        the first to need a cell. Raises tiles.TilesError for imagery that fails."""
+        for region in self.regions:
+            try:
+                index.build(self.localizer.model, region)
+                self.localizer.index(region)
+            except OutputError:
+                self.localizer.index(region).fill()
+
+    def rows(self, jobs: Sequence[Job]) -> Iterator[list[Row]]:
+        """The rows of every batch of jobs, in order."""
+        batches = [jobs[i : i + self.size] for i in range(0, len(jobs), self.size)]
+        coming = ahead(batches, self.localizer.model.config.photo_px)
+        for _ in batches:
+            began = time.perf_counter()
+            decoded = next(coming)
+            self.stages.wait += time.perf_counter() - began
+            self.stages.decode += sum(each.seconds for each in decoded)
+            yield self._located(decoded)
+
+    def _located(self, decoded: Sequence[Decoded]) -> list[Row]:
+        began = time.perf_counter()
+        good = [each for each in decoded if each.pixels is not None]
+        found = iter(self._found(good))
+        share = (time.perf_counter() - began) / max(len(good), 1)
+        began = time.perf_counter()
+        rows = [
+            self._failed(each) if each.pixels is None else self._row(each, next(found), share)
+            for each in decoded
+        ]
+        self.stages.search += time.perf_counter() - began
+        return rows
+
+    def _found(self, good: Sequence[Decoded]) -> list[list[Leaves] | None]:
+        """For every photo what each region found; None where one alone is too much for the memory."""
+        found: list[list[Leaves] | None] = []
+        while len(found) < len(good):
+            part = good[len(found) : len(found) + self._at_once]
+            try:
+                found += self._searched(part)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.options.batch_size and len(part) > 1:
+                    raise ConfigError(
+                        f"{len(part)} photos at a time do not fit into the memory; use --batch-size auto"
+                    ) from None
+                if len(part) == 1:
+                    found.append(None)
+                self._at_once = max(1, len(part) // 2)
+                if self.localizer.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        return found
+
+    def _searched(self, part: Sequence[Decoded]) -> list[list[Leaves] | None]:
+        began = time.perf_counter()
+        pixels = torch.from_numpy(np.stack([each.pixels for each in part if each.pixels is not None]))
+        fovs = [math.nan if each.photo is None else each.photo.fov_deg or math.nan for each in part]
+        features = self.localizer.encode(pixels, torch.tensor(fovs))
+        if self.localizer.device.type == "cuda":
+            torch.cuda.synchronize()
+        encoded = time.perf_counter()
+        known = [self._priors(each) for each in part]
+        by_region = [
+            self.localizer.zoom(
+                features,
+                region,
+                how=self.options.how,
+                evidence=[Evidence(priors, region.grid) if priors else None for priors in known],
+            )
+            for region in self.regions
+        ]
+        self.stages.encode += encoded - began
+        self.stages.search += time.perf_counter() - encoded
+        return [list(each) for each in zip(*by_region, strict=True)]
+
+    def _priors(self, decoded: Decoded) -> list[Prior]:
+        sigma_m, photo = self.options.gps_sigma_m, decoded.photo
+        own = [] if sigma_m is None or photo is None else of_photo(photo, sigma_m or None)
+        return [*self._known, *own]
+
+    def _row(self, decoded: Decoded, found: list[Leaves] | None, share_s: float) -> Row:
+        assert decoded.photo is not None
+        if found is None:
+            return self._failed(decoded, "does not fit into the memory even alone; use another --device")
+        told, none = competing.compete(found)
+        leaves, region = max(zip(told, self.regions, strict=True), key=lambda pair: pair[0].here)
+        options = self.options
+        prediction = predict(leaves, region, decoded.job.file, options.how, options.top_k, options.radius_m)
+        return of_prediction(
+            prediction,
+            decoded.photo,
+            min_confidence=options.min_confidence,
+            frame_s=decoded.job.frame_s,
+            not_here=none,
+            model=self.model,
+            milliseconds=1000 * (decoded.seconds + share_s),
+        )
+
+    def _failed(self, decoded: Decoded, reason: str | None = None) -> Row:
+        job = decoded.job
+        return Row(
+            file=job.file,
+            frame_s=job.frame_s,
+            status="failed",
+            reason=decoded.reason if reason is None else f"{job.file}: {reason}",
+            model=self.model,
+            milliseconds=round(1000 * decoded.seconds, 3),
+        )
+
+
+def to_file(batch: Batch, jobs: Sequence[Job], out: Path, *, resume: bool) -> Tally:
+    """Locate photos and write their rows, whole at the end; what is done until then survives any kill.
+
+    Raises OutputError where a stopped run is in the way, does not fit, or nothing can be written.
+    """
+    tables.check_suffix(out)
+    if not os.access(_nearest(out.absolute().parent), os.W_OK):
+        raise OutputError(f"{out}: cannot be written there; choose another place with --out")
+    journal = Journal(out, batch.settings(jobs), resume=resume)
+    done = False
+    try:
+        tally = Tally()
+        n_done = 0
+        for row in journal.rows():
+            tally.add([row])
+            n_done += 1
+        batch.prepare()
+        note_all(batch, jobs, journal.add, tally, n_done)
+        tables.write(list(journal.rows()), out)
+        done = True
+    finally:
+        journal.close(done=done)
+    return tally
+
+
+def note_all(
+    batch: Batch, jobs: Sequence[Job], note: Callable[[list[Row]], None], tally: Tally, n_done: int = 0
+) -> None:
+    """Locate all but the first `n_done` jobs, with a progress bar, and hand on the rows of every batch."""
+    with bar("{task.fields[rate]}", "{task.fields[counts]}") as display:
+        task = display.add_task("locating", total=len(jobs), completed=n_done, rate="", counts=tally.line())
+        began = time.perf_counter()
+        for n, rows in enumerate(batch.rows(jobs[n_done:]), start=1):
+            at = time.perf_counter()
+            note(rows)
+            batch.stages.write += time.perf_counter() - at
+            tally.add(rows)
+            rate = f"{n * batch.size / (time.perf_counter() - began):.1f} photos/s"
+            display.update(task, advance=len(rows), rate=rate, counts=tally.line())
+
+
+def _asked(options: Options, regions: Sequence[Region]) -> list[Prior]:
+    """What is known of all photos. Raises PriorError where it is not understood, or off every region."""
+    errors = []
+    for region in regions:
+        try:
+            return asked(region, near_text=options.near, within_text=options.within)
+        except PriorError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
