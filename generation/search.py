@@ -130,7 +130,7 @@ class _Nodes(NamedTuple):
     worth: NDArray[np.float64]
 
     def those(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "_Nodes":
-        return _Nodes(*(column[which] for column in self))
+        return _Nodes(self.number[which], self.mass[which], self.worth[which])
 
     def split(self, n: int) -> tuple["_Nodes", "_Nodes"]:
         """The n worth most, and the others."""
@@ -148,7 +148,8 @@ def _nodes(number: NDArray[np.int64], mass: NDArray[np.float64], evidence: Evide
 
 
 def _joined(parts: list[_Nodes]) -> _Nodes:
-    return _Nodes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    numbers, masses, worths = zip(*parts, strict=True)
+    return _Nodes(np.concatenate(numbers), np.concatenate(masses), np.concatenate(worths))
 
 
 class _Frontier:

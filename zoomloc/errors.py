@@ -29,6 +29,10 @@ class CheckpointError(ZoomlocError):
     """A checkpoint that cannot be loaded, or does not fit the region."""
 
 
+class PriorError(ZoomlocError):
+    """What is said to be known of a position, and is not understood or lies off the region."""
+
+
 class OutputError(ZoomlocError):
     """A result that cannot be written where it was asked for."""
 

@@ -18,8 +18,9 @@ from zoomloc.grid import Grid
 from zoomloc.index import Index
 from zoomloc.model import AnyModel, misfit, pick_device
 from zoomloc.pointer import PointerModel
-from zoomloc.posterior import Leaves, leaf_map, search
+from zoomloc.posterior import Leaves, leaf_map, search, weighed
 from zoomloc.prediction import Place, Prediction
+from zoomloc.priors import Evidence, Prior
 from zoomloc.region import Region
 
 Search = Literal["greedy", "beam", "posterior"]
@@ -67,12 +68,14 @@ class Localizer:
         *,
         names: Sequence[str],
         fovs_deg: Sequence[float | None] | None = None,
+        priors: Sequence[Sequence[Prior]] | None = None,
         how: Search = "posterior",
         top_k: int = 5,
         radius_m: float = ANSWER_RADIUS_M,
     ) -> list[Prediction]:
         """Localize photos, (h, w, 3) uint8 sRGB each, in a region. `names` stand in the predictions. fovs_deg: their
-        horizontal fields of view, None where unknown.
+        horizontal fields of view, None where unknown. priors: what else is known of each photo's position, for the
+        posterior.
 
         how: "greedy" and "beam" look at few cells and answer with the centre of the best leaf; "posterior" looks at
         all of them and answers with the point that holds the most probability within `radius_m` (at least the side of
@@ -80,7 +83,9 @@ class Localizer:
         """
         small = np.stack([shrink(pixels, self.model.config.photo_px) for pixels in photos])
         known = [math.nan if fov is None else fov for fov in fovs_deg or [None] * len(photos)]
-        leaves = self.zoom(self.encode(torch.from_numpy(small), torch.tensor(known)), region, how=how)
+        evidence = [Evidence(each, region.grid) if each else None for each in priors or [()] * len(photos)]
+        features = self.encode(torch.from_numpy(small), torch.tensor(known))
+        leaves = self.zoom(features, region, how=how, evidence=evidence)
         return [
             predict(found, region, name, how, top_k, radius_m)
             for found, name in zip(leaves, names, strict=True)
@@ -99,22 +104,29 @@ class Localizer:
         how: Search = "posterior",
         beam_width: int = BEAM_WIDTH,
         epsilon: float = EPSILON,
+        evidence: Sequence[Evidence | None] | None = None,
     ) -> list[Leaves]:
         """The leaves a search finds for photo features (B, …).
 
         epsilon: the posterior of a pointer model leaves cells unopened that hold less than this share of the
-        probability; 0 opens all. Raises CheckpointError if the tree is too large for the posterior of a published
-        model.
+        probability; 0 opens all. evidence: what else is known of each photo; the posterior alone can weigh it, and
+        ValueError is raised for other searches.
+
+        Raises CheckpointError if the tree is too large for the posterior of a published model.
         """
         index = self.index(region)
         parts = [features[i : i + PHOTOS_AT_ONCE] for i in range(0, len(features), PHOTOS_AT_ONCE)]
         width = {"greedy": 1, "beam": beam_width, "posterior": None}[how]
+        known = evidence or [None] * len(features)
+        if width is not None and any(known):
+            raise ValueError("what else is known of a photo is weighed by the posterior search alone")
         if isinstance(self.model, PointerModel):
             if width is None:
+                each = [known[i : i + PHOTOS_AT_ONCE] for i in range(0, len(features), PHOTOS_AT_ONCE)]
                 return [
                     found
-                    for part in parts
-                    for found in markov.posterior(self.model, index, part, epsilon=epsilon)
+                    for part, its in zip(parts, each, strict=True)
+                    for found in markov.posterior(self.model, index, part, epsilon=epsilon, evidence=its)
                 ]
             return [found for part in parts for found in markov.beam(self.model, index, part, width=width)]
         n_leaves = region.grid.branch ** (2 * region.grid.depth)
@@ -122,7 +134,10 @@ class Localizer:
             raise CheckpointError(
                 f"region '{region.name}' has {n_leaves} leaves, too many for the full posterior; use --search beam"
             )
-        return [found for part in parts for found in search(self.model, index, part, width=width)]
+        leaves = [found for part in parts for found in search(self.model, index, part, width=width)]
+        return [
+            found if its is None else weighed(found, its) for found, its in zip(leaves, known, strict=True)
+        ]
 
     def check_fits(self, region: Region) -> None:
         """Raises CheckpointError where the model zooms otherwise than the region does."""

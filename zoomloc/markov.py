@@ -1,5 +1,7 @@
 """Searching the tree of cells with the pointer model, whose decisions depend on the cell and the photo alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,25 +11,39 @@ from generation.search import best_first, tree_search
 from zoomloc.index import Index
 from zoomloc.pointer import PointerModel, Questions, at_own
 from zoomloc.posterior import Leaves, as_leaves
+from zoomloc.priors import Evidence
 
 
 @torch.inference_mode()
-def posterior(model: PointerModel, index: Index, photos: Tensor, *, epsilon: float) -> list[Leaves]:
+def posterior(
+    model: PointerModel,
+    index: Index,
+    photos: Tensor,
+    *,
+    epsilon: float,
+    evidence: Sequence[Evidence | None] | None = None,
+) -> list[Leaves]:
     """The certified posterior of each photo: tokens (B, patches, C) -> B results.
 
     Cells are opened in the order of their probability until those left hold less than `epsilon` of what the leaves
-    found hold; 0 opens all.
+    found hold; 0 opens all. evidence: what else is known of each photo, which counts in all of that.
     """
     asked = ask(model, index, photos)
     found = []
-    for i in range(len(photos)):
+    for i, known in enumerate(evidence or [None] * len(photos)):
         own = asked.at((slice(None), i))
 
         def expand(numbers: NDArray[np.int64], own: Questions = own) -> NDArray[np.float32]:
             return _decide(own, index, numbers).cpu().numpy()
 
-        tree = best_first(expand, n_choices=index.grid.branch**2, depth=index.grid.depth, epsilon=epsilon)
-        found.append(as_leaves(tree, index.grid))
+        tree = best_first(
+            expand,
+            n_choices=index.grid.branch**2,
+            depth=index.grid.depth,
+            epsilon=epsilon,
+            evidence=known,
+        )
+        found.append(as_leaves(tree, index.grid, known))
     return found
 
 

@@ -11,6 +11,7 @@ from generation.search import Found, tree_search
 from zoomloc.grid import Grid
 from zoomloc.index import Index
 from zoomloc.model import ZoomModel
+from zoomloc.priors import Evidence
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def search(model: ZoomModel, index: Index, photos: Tensor, *, width: int | None)
     return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
 
 
-def as_leaves(found: Found, grid: Grid) -> Leaves:
+def as_leaves(found: Found, grid: Grid, evidence: Evidence | None = None) -> Leaves:
     """What a best-first search of the grid's tree found, as probabilities given that its wrong branches are wrong.
 
     "Not here" said of the whole map is the probability of being elsewhere, and stays. Said of a cell further down it
@@ -59,6 +60,8 @@ def as_leaves(found: Found, grid: Grid) -> Leaves:
     each in proportion. How much of the unexpanded would end at leaves is unknown; counting all of it makes
     `unexpanded` an upper bound, and every leaf's probability a lower bound of what opening everything would give it.
     Where no leaf is possible, every branch being wrong, the photo is not here.
+
+    evidence: that the search was made with.
     """
     n, depth = grid.branch**2, grid.depth
     paths = found.leaves[:, None] // n ** np.arange(depth - 1, -1, -1) % n
@@ -66,7 +69,26 @@ def as_leaves(found: Found, grid: Grid) -> Leaves:
     if reached == 0:
         return Leaves(paths, found.probabilities, not_here=1.0)
     scale = (1 - not_here) / reached
-    return Leaves(paths, found.probabilities * scale, not_here, found.unexpanded * scale)
+    leaves = Leaves(paths, found.probabilities * scale, not_here, found.unexpanded * scale)
+    return leaves if evidence is None else weighed(leaves, evidence, worth_left=found.worth_left * scale)
+
+
+def weighed(leaves: Leaves, evidence: Evidence, *, worth_left: float = 0.0) -> Leaves:
+    """Probabilities under a photo alone, and under the evidence too: each times its factor, then made to sum to 1.
+
+    worth_left: at most so much, factors included, is on leaves that were not found. As all of it is counted, the
+    probability of a leaf stays a lower bound, and `unexpanded` an upper one; so is then `not_here`, since some of the
+    cells left closed, all counted as leading to leaves, may have been wrong branches. Where the evidence leaves no
+    place, the photo is not here.
+    """
+    worth = leaves.probabilities * evidence.of(leaves.paths)
+    not_here = leaves.not_here * evidence.not_here
+    total = float(worth.sum()) + not_here + worth_left
+    if total == 0:
+        return Leaves(leaves.paths[:0], worth[:0], not_here=1.0)
+    order = np.argsort(-worth, kind="stable")
+    order = order[worth[order] > 0]
+    return Leaves(leaves.paths[order], worth[order] / total, not_here / total, worth_left / total)
 
 
 def rows_cols(paths: NDArray[np.int64], branch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,0 +1,249 @@
+"""What else is known of where a photo was taken, as factors on the probabilities of a map's leaves.
+
+A prior is a density over the ground; what it says of a leaf is its mean over the leaf, beside the even density of the
+map, which is what a search takes for granted. Every prior may be wrong: with a small probability it says nothing, and
+that is what keeps a position two kilometres off from silencing the photo. Several priors multiply, leaf by leaf.
+
+"Not here" has a factor too: the prior's share beyond the map, where as much ground is counted as on the map.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import Geod
+from scipy.special import ndtr
+
+from zoomloc.errors import PriorError
+from zoomloc.grid import Grid
+from zoomloc.photo import Photo
+from zoomloc.region import Region
+
+WRONG = 0.02  # the probability that a prior says nothing
+GPS_SIGMA_M = 100.0  # of a position whose camera does not tell
+CIRCLE_CORNERS = 128
+
+Boxes = NDArray[np.float64]  # (n, 4): west, south, east, north in a grid's CRS
+Values = NDArray[np.float64]
+
+
+class Density(Protocol):
+    """A prior on the ground of one grid."""
+
+    def mass(self, boxes: Boxes) -> Values:
+        """The share of the prior in each box, (n,)."""
+
+    def most(self, boxes: Boxes) -> Values:
+        """No less than the density anywhere in each box, per m², (n,)."""
+
+
+class Prior(Protocol):
+    """Something known of a position. wrong: the probability that it says nothing, 0..1."""
+
+    @property
+    def wrong(self) -> float: ...
+
+    def on(self, grid: Grid) -> Density: ...
+
+
+@dataclass(frozen=True)
+class Around:
+    """A measured position: a Gaussian around a point in WGS 84 degrees, sigma_m along each axis."""
+
+    lat: float
+    lon: float
+    sigma_m: float
+    wrong: float = WRONG
+
+    def on(self, grid: Grid) -> Density:
+        return _Gaussian(np.array(grid.project(self.lat, self.lon)), self.sigma_m)
+
+
+@dataclass(frozen=True)
+class Within:
+    """Even over an area: a (multi-)polygon in WGS 84, coordinates in (lon, lat) order."""
+
+    area: shapely.Geometry
+    wrong: float = WRONG
+
+    def on(self, grid: Grid) -> Density:
+        return _Even(shapely.transform(self.area, lambda p: np.array([grid.project(y, x) for x, y in p])))
+
+
+def near(lat: float, lon: float, radius_m: float, *, wrong: float = WRONG) -> Within:
+    """Even over a circle on the ground."""
+    azimuths = np.linspace(360, 0, CIRCLE_CORNERS, endpoint=False)
+    same = np.ones(CIRCLE_CORNERS)
+    lons, lats, _ = Geod(ellps="WGS84").fwd(lon * same, lat * same, azimuths, radius_m * same)
+    return Within(shapely.Polygon(np.column_stack([lons, lats])), wrong)
+
+
+class Evidence:
+    """All that is known besides the photo, on one grid: the one place where priors multiply.
+
+    Called with numbers of cells, level by level from the root 0 on (see `generation.search.best_first`), it gives a
+    factor for each: of a leaf its own, of an inner cell a bound on those of its leaves. not_here: the factor of that.
+    """
+
+    def __init__(self, priors: Sequence[Prior], grid: Grid) -> None:
+        self.grid = grid
+        self._densities = [(prior.on(grid), prior.wrong) for prior in priors]
+        n = grid.branch**2
+        self._first = [(n**level - 1) // (n - 1) for level in range(grid.depth + 2)]
+        self._area_m2 = grid.size_m**2
+        root = np.array([grid.bounds(grid.root)])
+        beyond = [(1 - wrong) * (1 - density.mass(root)[0]) + wrong for density, wrong in self._densities]
+        self.not_here = float(np.prod(beyond))
+
+    def __call__(self, numbers: NDArray[np.int64]) -> Values:
+        factors = np.empty(len(numbers))
+        level = np.searchsorted(self._first, numbers, side="right") - 1
+        for each in np.unique(level):
+            at = level == each
+            boxes = self._boxes(numbers[at] - self._first[each], int(each))
+            factors[at] = self.leaves(boxes) if each == self.grid.depth else self.bounds(boxes)
+        return factors
+
+    def of(self, paths: NDArray[np.int64]) -> Values:
+        """Factors of the leaves that paths (n, depth) lead to."""
+        weights = self.grid.branch ** (2 * np.arange(self.grid.depth - 1, -1, -1))
+        return self.leaves(self._boxes(paths @ weights, self.grid.depth))
+
+    def leaves(self, boxes: Boxes) -> Values:
+        """Factors of leaves (n, 4): the mean of every prior over them, beside an even one's."""
+        even = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / self._area_m2
+        parts = [(1 - wrong) * density.mass(boxes) / even + wrong for density, wrong in self._densities]
+        return np.asarray(np.prod(parts, axis=0)) if parts else np.ones(len(boxes))
+
+    def bounds(self, boxes: Boxes) -> Values:
+        """No less than the factor of any leaf in the boxes (n, 4)."""
+        parts = [
+            (1 - wrong) * density.most(boxes) * self._area_m2 + wrong for density, wrong in self._densities
+        ]
+        return np.asarray(np.prod(parts, axis=0)) if parts else np.ones(len(boxes))
+
+    def _boxes(self, numbers: NDArray[np.int64], level: int) -> Boxes:
+        """Of cells counted from 0 in their level."""
+        branch = self.grid.branch
+        digits = numbers[:, None] // branch ** (2 * np.arange(level - 1, -1, -1)) % branch**2
+        weights = branch ** np.arange(level - 1, -1, -1)
+        rows, cols = digits // branch @ weights, digits % branch @ weights
+        side_m, (west, north) = self.grid.side_m(level), self.grid.north_west
+        left, top = west + cols * side_m, north - rows * side_m
+        return np.column_stack([left, top - side_m, left + side_m, top])
+
+
+@dataclass(frozen=True)
+class _Gaussian:
+    centre: NDArray[np.float64]
+    sigma_m: float
+
+    def mass(self, boxes: Boxes) -> Values:
+        low, high = ((corner - self.centre) / self.sigma_m for corner in (boxes[:, :2], boxes[:, 2:]))
+        # On the side where the tails are small, so that far boxes keep their digits.
+        flip = low > 0
+        low, high = np.where(flip, -high, low), np.where(flip, -low, high)
+        return np.asarray(np.prod(ndtr(high) - ndtr(low), axis=1))
+
+    def most(self, boxes: Boxes) -> Values:
+        nearest = np.clip(self.centre, boxes[:, :2], boxes[:, 2:])
+        squares = (((nearest - self.centre) / self.sigma_m) ** 2).sum(axis=1)
+        return np.asarray(np.exp(-squares / 2) / (2 * math.pi * self.sigma_m**2))
+
+
+@dataclass(frozen=True)
+class _Even:
+    area: shapely.Geometry
+
+    def mass(self, boxes: Boxes) -> Values:
+        found = shapely.box(*boxes.T)
+        shapely.prepare(self.area)
+        share = np.where(shapely.contains_properly(self.area, found), shapely.area(found), 0.0)
+        border = shapely.intersects(self.area, found) & (share == 0)
+        share[border] = shapely.area(shapely.intersection(self.area, found[border]))
+        return share / self.area.area
+
+    def most(self, boxes: Boxes) -> Values:
+        shapely.prepare(self.area)
+        return shapely.intersects(self.area, shapely.box(*boxes.T)) / self.area.area
+
+
+# --- what a user writes
+
+
+def of_photo(photo: Photo, sigma_m: float | None = None, *, wrong: float = WRONG) -> list[Prior]:
+    """The position in a photo's EXIF, none where it has none. sigma_m: the camera's own word by default."""
+    if photo.lat is None or photo.lon is None:
+        return []
+    return [Around(photo.lat, photo.lon, sigma_m or photo.accuracy_m or GPS_SIGMA_M, wrong)]
+
+
+def asked(
+    region: Region, *, near_text: str | None = None, within_text: str | None = None, wrong: float = WRONG
+) -> list[Prior]:
+    """Priors in a user's words: near_text "LAT,LON,RADIUS_M"; within_text a GeoJSON file or "WEST,SOUTH,EAST,NORTH".
+
+    Raises PriorError where they are not understood or lie off the region.
+    """
+    priors: list[tuple[str, Prior]] = []
+    if near_text is not None:
+        lat, lon, radius_m = _numbers(near_text, "--near", "LAT,LON,RADIUS_M")
+        _check_degrees(f"--near {near_text}", lat, lon)
+        if radius_m <= 0:
+            raise PriorError(f"--near {near_text}: give a radius above 0 m")
+        priors.append((f"--near {near_text}", near(lat, lon, radius_m, wrong=wrong)))
+    if within_text is not None:
+        priors.append((f"--within {within_text}", Within(_area(within_text), wrong)))
+    root = np.array([region.grid.bounds(region.grid.root)])
+    for words, prior in priors:
+        if not prior.on(region.grid).mass(root)[0] > 0:
+            raise PriorError(f"{words}: lies off the region '{region.name}'; check the order of the numbers")
+    return [prior for _, prior in priors]
+
+
+def _area(text: str) -> shapely.Geometry:
+    if Path(text).suffix.lower() in {".geojson", ".json"} or Path(text).is_file():
+        return _read_area(Path(text))
+    west, south, east, north = _numbers(text, "--within", "a GeoJSON file or WEST,SOUTH,EAST,NORTH")
+    _check_degrees(f"--within {text}", south, west)
+    _check_degrees(f"--within {text}", north, east)
+    if not (west < east and south < north):
+        raise PriorError(f"--within {text}: write WEST,SOUTH,EAST,NORTH in degrees")
+    return shapely.segmentize(shapely.box(west, south, east, north), 0.01)
+
+
+def _read_area(path: Path) -> shapely.Geometry:
+    import geopandas as gpd
+
+    if not path.is_file():
+        raise PriorError(f"{path}: no such file; give a GeoJSON file with polygons")
+    try:
+        frame = gpd.read_file(path)
+        area = shapely.make_valid(frame.to_crs("EPSG:4326").geometry.union_all())
+    except Exception as error:  # GDAL's reader fails in many ways
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PriorError(f"{path}: not GeoJSON that can be read ({reason}); export it again") from None
+    if not area.area > 0:
+        raise PriorError(f"{path}: has no polygon; draw the area to search")
+    return area
+
+
+def _numbers(text: str, option: str, form: str) -> list[float]:
+    wanted = form.split(" or ")[-1].count(",") + 1
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != wanted or not all(map(math.isfinite, values)):
+        raise PriorError(f"{option} {text}: not understood; write {form}")
+    return values
+
+
+def _check_degrees(words: str, lat: float, lon: float) -> None:
+    if not (abs(lat) <= 90 and abs(lon) <= 180):
+        raise PriorError(f"{words}: no such place; latitudes are in -90..90, longitudes in -180..180")
