@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Tag,
@@ -72,7 +73,8 @@ class PointerConfig(ImageConfig):
     decoder_layers, decoder_heads: of the attention by which queries read the photo. queries: what is looked for, as
     so many alternatives (a street seen from above has some direction, and the photo does not say which). key_width:
     numbers that a child is described by in the index. rim: whether a view shows a rim of one child around its cell.
-    not_here: whether every cell may answer that the photo is not in it. slots: children are not described by their own
+    not_here: whether every cell may answer that the photo is not in it. heading_waves: waves by which the density of the
+    camera's heading is described (`zoomloc.heading`); 0 where the model says nothing of it. slots: children are not described by their own
     patches but from the whole view, each by weights of its own, as the published model has it; to compare with.
     """
 
@@ -84,6 +86,7 @@ class PointerConfig(ImageConfig):
     key_width: PositiveInt = 48
     rim: bool = True
     not_here: bool = True
+    heading_waves: NonNegativeInt = 0
     slots: bool = False
 
     @property
@@ -124,7 +127,8 @@ class TrainConfig(_Strict):
     labels). grid_jitter_m, grid_scale, grid_turned: the training grid is moved at random by up to this much, made
     larger or smaller by up to this factor, and turned by any angle, anew every step. off_path, own_mistakes: how much
     it counts that the other photos' cells are told from a photo's own, any of them, and those that the search would
-    come to by mistake; nearness: that the answers expected are near, by the logarithm of metres (all "pointer" only).
+    come to by mistake; contrast: that a photo's place is told from all others of the batch at once; nearness: that the answers expected are near, by the logarithm of metres; heading: that the camera's is known at the
+    right place (all "pointer" only).
     accumulate: a batch goes through the model in so many parts. compiled: by torch.compile.
     """
 
@@ -147,7 +151,9 @@ class TrainConfig(_Strict):
     grid_turned: bool = False
     off_path: float = 0.5
     own_mistakes: float = 0.5
+    contrast: float = 0.0
     nearness: float = 0.0
+    heading: float = 0.0
     accumulate: PositiveInt = 1
     compiled: bool = False
     augment: bool = True
@@ -174,8 +180,10 @@ class TrainConfig(_Strict):
     @model_validator(mode="after")
     def _what_cannot_be_said_is_not_trained(self) -> "TrainConfig":
         silent = isinstance(self.model, PointerConfig) and not self.model.not_here
-        if silent and (self.off_path or self.own_mistakes):
-            raise ValueError("not_here = false goes with off_path = 0 and own_mistakes = 0")
+        if silent and (self.off_path or self.own_mistakes or self.contrast):
+            raise ValueError("not_here = false goes with off_path = 0, own_mistakes = 0 and contrast = 0")
+        if self.heading and not (isinstance(self.model, PointerConfig) and self.model.heading_waves):
+            raise ValueError("heading > 0 goes with a model of heading_waves > 0")
         return self
 
 

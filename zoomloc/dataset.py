@@ -21,12 +21,14 @@ from zoomloc.progress import progress
 @dataclass(frozen=True)
 class Batch:
     """photos: (B, px, 2 px, 3) uint8. xy: (B, 2) float64, metres in the CRS of the photo's region. fov_deg: (B,), nan
-    where unknown. city: (B,) which of the datasets a photo is of."""
+    where unknown. city: (B,) which of the datasets a photo is of. heading_deg: (B,), clockwise from the north of the
+    region's CRS, nan where unknown."""
 
     photos: Tensor
     xy: Tensor
     fov_deg: Tensor
     city: Tensor
+    heading_deg: Tensor
 
 
 class PhotoDataset(torch.utils.data.Dataset[Batch]):
@@ -49,6 +51,8 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
         self.xy = torch.from_numpy(xy[inside])
         self.lat_lon = np.stack([rows.geometry.y[inside], rows.geometry.x[inside]], axis=1)
         self.fov_deg = torch.from_numpy(rows.fov[inside].to_numpy(np.float32, na_value=np.nan))
+        true_north_deg = rows.heading[inside].to_numpy(np.float64, na_value=np.nan)
+        self.heading_deg = torch.from_numpy(true_north_deg - grid.convergence_deg(*self.lat_lon.T)).float()
         self.px = px
         self._cached: Tensor | None = self._decode_all(split) if cache else None
 
@@ -60,7 +64,9 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         city = torch.zeros(len(indices), dtype=torch.long)
-        return Batch(self._pixels(indices), self.xy[indices], self.fov_deg[indices], city)
+        return Batch(
+            self._pixels(indices), self.xy[indices], self.fov_deg[indices], city, self.heading_deg[indices]
+        )
 
     def _pixels(self, indices: list[int]) -> Tensor:
         if self._cached is not None:

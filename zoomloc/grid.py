@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Geod, Transformer
+from pyproj import CRS, Geod, Proj, Transformer
 from pyproj.exceptions import CRSError
 
 from tiles.bounds import Bounds, cell_bounds, offset_m
@@ -136,6 +136,10 @@ class Grid:
         """(x, y) of the grid's CRS to WGS 84 (lat, lon) in degrees."""
         lon, lat = _transformer(self.crs, WGS84).transform(x, y)
         return lat, lon
+
+    def convergence_deg(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far the grid's north lies clockwise from true north at points in WGS 84 degrees."""
+        return np.asarray(Proj(self.crs).get_factors(lon, lat).meridian_convergence)
 
     def path_at(self, lat: float, lon: float) -> tuple[int, ...]:
         """The path to the leaf that holds a point in WGS 84 degrees. Raises OutsideRegion."""

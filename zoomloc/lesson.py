@@ -19,6 +19,8 @@ class Lesson:
     cell. side_m: (N,) of the cells. n_views: of each level. sides_m: (B, L) of the photos' cells. child_of: for every
     level below the first, which child of the cells before each of its cells is: cell · children + child, (n_views,).
     distance_m: (B, n_views · children) from photos to the middles of the last level's children; inf to other cities.
+    heading_deg: (B,) of the cameras, clockwise from where the grid's columns lead up; nan where unknown, or the photo
+    lies outside.
     """
 
     labels: Labels
@@ -29,12 +31,19 @@ class Lesson:
     sides_m: Tensor
     child_of: list[Tensor]
     distance_m: Tensor
+    heading_deg: Tensor
 
 
 def make_lesson(
-    labels: Labels, xy: Tensor, city: Tensor, banks: Sequence[ViewBank], placements: Sequence[Placement]
+    labels: Labels,
+    xy: Tensor,
+    heading_deg: Tensor,
+    city: Tensor,
+    banks: Sequence[ViewBank],
+    placements: Sequence[Placement],
 ) -> Lesson:
-    """xy: (B, 2) where photos were taken, in the CRS of their city. city: (B,) which of the banks, each with its grid
+    """xy: (B, 2) where photos were taken, in the CRS of their city, and heading_deg (B,) which way, clockwise from the
+    placement's columns. city: (B,) which of the banks, each with its grid
     on a placement, a photo's cells are of."""
     depth = labels.cells.shape[1]
     views, view_index = [], []
@@ -58,7 +67,10 @@ def make_lesson(
     index = torch.stack(view_index, dim=1)
     sides = torch.tensor(side_m)
     distance_m = _distances_m(xy, city, keys, banks, placements)
-    return Lesson(labels, torch.cat(views), index, sides, n_views, sides[index], child_of, distance_m)
+    heading_deg = torch.where(labels.inside, heading_deg, torch.nan)
+    return Lesson(
+        labels, torch.cat(views), index, sides, n_views, sides[index], child_of, distance_m, heading_deg
+    )
 
 
 def _distances_m(

@@ -58,6 +58,24 @@ def pointer_loss(
     return total / len(log_p)
 
 
+def contrast(log_p: list[Tensor], lesson: Lesson, *, smoothing: float) -> Tensor:
+    """Of the pointer model: a photo's child against the children of all cells of the batch's level at once, the
+    contrastive loss of retrieval (InfoNCE, arXiv 1807.03748) with every other place of the batch as a negative. What
+    stands against "not here" is compared, which is the same of all cells for a photo and a size. The mean over levels
+    and over photos on the grid."""
+    targets = _smooth(lesson.labels.targets.to(log_p[0].device), smoothing)  # (B, L, children)
+    inside = lesson.labels.inside.to(targets)
+    rows = torch.arange(len(inside), device=targets.device)
+    total, before = torch.zeros((), device=targets.device), 0
+    for level, each in enumerate(log_p):
+        own = lesson.view_index[:, level].to(targets.device) - before
+        before += each.shape[1]
+        odds = each[..., :-1] - each[..., -1:]  # (B, n_views, children)
+        log_share = odds.flatten(1).log_softmax(1).view_as(odds)[rows, own]  # (B, children)
+        total = total - ((targets[:, level] * log_share).sum(-1) * inside).sum()
+    return total / (inside.sum().clamp(min=1) * len(log_p))
+
+
 def expected_error(log_p: list[Tensor], lesson: Lesson) -> Tensor:
     """What log(1 + metres) is to be expected of an answer drawn from the posterior of the batch's cells, the mean over
     photos on the grid: the gradient that group-relative policy optimisation with the reward -log(1 + metres) estimates

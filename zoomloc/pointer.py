@@ -46,6 +46,11 @@ class PointerModel(nn.Module):
         n_keys = config.branch**2 if config.slots else 1
         self.to_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_keys * config.key_width))
         self.log_scale = nn.Parameter(torch.tensor(math.log(START_SCALE)))
+        if config.heading_waves:
+            self.facing = nn.Parameter(torch.randn(1, width) / math.sqrt(width))
+            self.to_heading = nn.Linear(width, 2 * config.heading_waves * config.key_width)
+            nn.init.zeros_(self.to_heading.weight)
+            nn.init.normal_(self.to_heading.bias, std=0.02)
         nn.init.zeros_(self.to_not_here.weight)
         nn.init.constant_(self.to_not_here.bias, START_NOT_HERE)
 
@@ -92,15 +97,22 @@ class PointerModel(nn.Module):
         All sizes at once, since reading the photo's patches costs most.
         """
         size = self.sizes["photo"](_size(side_m.flatten())).unflatten(0, side_m.shape)  # (B, L, C)
-        x = (self.alternatives + size[:, :, None]).flatten(1, 2)  # (B, L Q, C)
+        asking = self.alternatives
+        if self.config.heading_waves:
+            asking = torch.cat([asking, self.facing])
+        x = (asking + size[:, :, None]).flatten(1, 2)  # (B, L Q, C)
         for block in self.blocks:
             x = block(x, photos)
-        x = self.final_norm(x).unflatten(1, (-1, self.config.queries)).movedim(1, 0)  # (L, B, Q, C)
+        x = self.final_norm(x).unflatten(1, (-1, len(asking))).movedim(1, 0)  # (L, B, Q, C)
+        heading = None
+        if self.config.heading_waves:
+            heading = self.to_heading(x[:, :, -1]).unflatten(-1, (-1, self.config.key_width))
+            x = x[:, :, :-1]
         query = F.normalize(self.to_query(x), dim=-1) * self.log_scale.exp()
         not_here = self.to_not_here(x.mean(2))[..., 0]
         if not self.config.not_here:
             not_here = torch.full_like(not_here, -math.inf)
-        return Questions(query, self.to_weight(x)[..., 0].log_softmax(-1), not_here)
+        return Questions(query, self.to_weight(x)[..., 0].log_softmax(-1), not_here, heading)
 
     def forward(
         self,
@@ -110,30 +122,38 @@ class PointerModel(nn.Module):
         side_m: Tensor,
         n_views: list[int],
         sides_m: Tensor,
-    ) -> list[Tensor]:
+        leaf: Tensor,
+    ) -> "tuple[list[Tensor], Tensor | None]":
         """Every photo at every cell of a batch that is of its level.
 
         photos (B, px, 2 px, 3) uint8 and fov_deg (B,); views (N, px, px, 3) uint8 of cells of side_m (N,), level after
-        level, n_views of each; sides_m (B, L): of the photo's own cells. Returns log-probabilities (B, n_views,
-        children + 1) for every level.
+        level, n_views of each; sides_m (B, L): of the photo's own cells; leaf (B, 2): which of the N cells, and which
+        of its children, holds the photo in the end. Returns log-probabilities (B, n_views, children + 1) for every
+        level, and the waves of the heading there, (B, 2 heading_waves), None where the model has none.
         """
         tokens = self.encode_photos(photos, fov_deg)
-        keys = self.encode_views(views, side_m).split(n_views)
+        keys = self.encode_views(views, side_m)
         asked = self.ask(tokens, sides_m)
-        return [at_all(asked.at(level), key) for level, key in enumerate(keys)]
+        log_p = [at_all(asked.at(level), key) for level, key in enumerate(keys.split(n_views))]
+        facing = (
+            None if asked.heading is None else heading_waves(asked.heading[-1], keys[leaf[:, 0], leaf[:, 1]])
+        )
+        return log_p, facing
 
 
 class Questions(NamedTuple):
-    """Of B photos at L sizes of cells: queries (L, B, Q, key_width), the log of their weights (L, B, Q), and the score
-    of "not here" (L, B). Without the first axis where one size is meant."""
+    """Of B photos at L sizes of cells: queries (L, B, Q, key_width), the log of their weights (L, B, Q), the score
+    of "not here" (L, B), and what is asked for the heading's waves (L, B, 2 heading_waves, key_width), if anything is.
+    Without the first axis where one size is meant."""
 
     query: Tensor
     weight: Tensor
     not_here: Tensor
+    heading: Tensor | None = None
 
     def at(self, which: Any) -> "Questions":
         """Those that an index selects."""
-        return Questions(*(part[which] for part in self))
+        return Questions(*(None if part is None else part[which] for part in self))
 
 
 def at_all(asked: Questions, keys: Tensor) -> Tensor:
@@ -148,6 +168,11 @@ def at_own(asked: Questions, keys: Tensor) -> Tensor:
     (B, children + 1)."""
     each = keys @ asked.query.transpose(1, 2)  # (B, children, Q)
     return _log_probabilities(each + asked.weight[:, None], asked.not_here[:, None])
+
+
+def heading_waves(asked: Tensor, keys: Tensor) -> Tensor:
+    """What photos ask (B, 2 K, key_width) of children of their own, keys (B, key_width) -> (B, 2 K), `zoomloc.heading`."""
+    return (asked @ keys[..., None])[..., 0]
 
 
 def _log_probabilities(each: Tensor, not_here: Tensor) -> Tensor:

@@ -26,10 +26,11 @@ from zoomloc.dataset import Batch, Cities, PhotoDataset, StepBatches, seeded
 from zoomloc.errors import ConfigError, OutputError
 from zoomloc.evaluate import evaluate
 from zoomloc.grid import Grid
+from zoomloc.heading import heading_loss
 from zoomloc.labels import make_labels, published_labels
 from zoomloc.lesson import Lesson, make_lesson, merged
 from zoomloc.localizer import Localizer
-from zoomloc.losses import expected_error, path_loss, pointer_loss
+from zoomloc.losses import contrast, expected_error, path_loss, pointer_loss
 from zoomloc.model import AnyModel, make_model, misfit, n_parameters, pick_device
 from zoomloc.muon import Muon
 from zoomloc.placement import Placement
@@ -178,7 +179,7 @@ class _Trainer:
         parts = torch.arange(len(photos)).chunk(self.config.accumulate)
         total = 0.0
         for part in parts:
-            lesson = self._lesson(batch.xy[part], batch.city[part], step)
+            lesson = self._lesson(batch, part, step)
             with self._gradients_stay(part is not parts[-1]):
                 with torch.autocast(
                     self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
@@ -195,28 +196,39 @@ class _Trainer:
             return cast(AbstractContextManager[None], self._runner.no_sync())
         return nullcontext()
 
-    def _lesson(self, all_xy: Tensor, city: Tensor, step: int) -> Lesson:
+    def _lesson(self, batch: Batch, part: Tensor, step: int) -> Lesson:
         config, placements, parts = self.config, [], []
+        all_xy, city, heading_deg = batch.xy[part], batch.city[part], batch.heading_deg[part].clone()
         for number, bank in enumerate(self.banks):
             placement, xy = _placement(bank.grid, config, step, number), all_xy[city == number]
             placements.append(placement)
+            heading_deg[city == number] -= placement.bearing_deg
             if config.labels == "published":
                 parts.append(published_labels(bank.grid, xy))
             else:
                 shape = {"branch": bank.grid.branch, "depth": bank.grid.depth}
                 parts.append(make_labels(placement, xy, **shape, sigma_m=config.label_sigma_m))
-        return make_lesson(merged(parts, city), all_xy, city, self.banks, placements)
+        return make_lesson(merged(parts, city), all_xy, heading_deg, city, self.banks, placements)
 
     def _loss(self, photos: Tensor, fov_deg: Tensor, lesson: Lesson) -> Tensor:
         views = lesson.views.to(self.device)
         if isinstance(self.model, PointerModel):
             sides = lesson.side_m.to(self.device), lesson.n_views, lesson.sides_m.to(self.device)
-            log_p = self._runner(photos, fov_deg.to(self.device), views, *sides)
+            leaf = torch.stack([lesson.view_index[:, -1], lesson.labels.actions[:, -1]], dim=1).to(
+                self.device
+            )
+            log_p, facing = self._runner(photos, fov_deg.to(self.device), views, *sides, leaf)
             weights = {"off_path": self.config.off_path, "own_mistakes": self.config.own_mistakes}
             loss = pointer_loss(log_p, lesson, smoothing=self.config.label_smoothing, **weights)
-            return (
-                loss + self.config.nearness * expected_error(log_p, lesson) if self.config.nearness else loss
-            )
+            if self.config.contrast:
+                loss = loss + self.config.contrast * contrast(
+                    log_p, lesson, smoothing=self.config.label_smoothing
+                )
+            if self.config.nearness:
+                loss = loss + self.config.nearness * expected_error(log_p, lesson)
+            if self.config.heading:
+                loss = loss + self.config.heading * heading_loss(facing, lesson.heading_deg.to(self.device))
+            return loss
         at = lesson.view_index.to(self.device), lesson.labels.actions.to(self.device)
         return path_loss(self._runner(photos, views, *at).float(), lesson.labels, self.config.label_smoothing)
 

@@ -14,7 +14,7 @@ from zoomloc.index import Index
 from zoomloc.labels import make_labels
 from zoomloc.lesson import make_lesson, merged
 from zoomloc.localizer import Localizer
-from zoomloc.losses import expected_error, pointer_loss
+from zoomloc.losses import contrast, expected_error, pointer_loss
 from zoomloc.placement import Placement
 from zoomloc.pointer import PointerModel, at_all, at_own
 from zoomloc.region import Region
@@ -165,7 +165,7 @@ def lesson_of(region, xy, *, bank=None, placement=None):
     placement = placement or Placement.of(region.grid)
     labels = make_labels(placement, xy, branch=4, depth=2, sigma_m=5.0)
     city = torch.zeros(len(xy), dtype=torch.long)
-    return make_lesson(labels, xy, city, [bank], [placement])
+    return make_lesson(labels, xy, torch.zeros(len(xy)), city, [bank], [placement])
 
 
 def test_a_lesson_shows_every_cell_once_and_knows_whose_it_is(region):
@@ -185,7 +185,7 @@ def test_cities_keep_their_photos_apart(region):
     bank = ViewBank(region.open(), region.grid, px=48, reach=1.5)
     here, there = Placement.of(region.grid), Placement(region.grid.north_west, region.grid.size_m / 2)
     parts = [make_labels(p, xy[city == i], branch=4, depth=2) for i, p in enumerate((here, there))]
-    lesson = make_lesson(merged(parts, city), xy, city, [bank, bank], [here, there])
+    lesson = make_lesson(merged(parts, city), xy, torch.zeros(3), city, [bank, bank], [here, there])
     assert lesson.n_views == [2, 2] and lesson.view_index.tolist() == [[1, 3], [0, 2], [1, 3]]
     assert lesson.labels.actions[1].tolist() == parts[0].actions[0].tolist()
     assert lesson.side_m.tolist() == [s * region.grid.size_m for s in (1, 0.5, 0.25, 0.125)]
@@ -218,6 +218,24 @@ def test_the_loss_is_that_of_own_children_and_of_others_not_here(region):
     torch.testing.assert_close(found, (sum(root[:2]) / 3 + sum(deeper) / 3) / 2)
 
 
+def test_the_contrast_is_with_every_place_of_the_batch(region):
+    x, y = region.grid.north_west
+    outside = [x - 50, y + 50]
+    xy = torch.tensor([[x + 10, y - 10], [x + 300, y - 310], outside], dtype=torch.float64)
+    lesson = lesson_of(region, xy)
+    scores = [torch.randn(3, n, 17) for n in lesson.n_views]
+    for each in scores:
+        each[..., -1] = each[:, :1, -1]  # of "not here": the photo's alone
+    expected = []
+    for i in (0, 1):
+        for level, each in enumerate(scores):
+            odds = each[i, :, :-1].exp()
+            own = int(lesson.view_index[i, level]) - sum(lesson.n_views[:level])
+            expected.append(-(lesson.labels.targets[i, level] * (odds[own] / odds.sum()).log()).sum())
+    found = contrast([each.log_softmax(-1) for each in scores], lesson, smoothing=0.0)
+    torch.testing.assert_close(found, sum(expected) / 4)
+
+
 def test_the_expected_error_is_that_of_the_posterior_of_the_cells_looked_at(region):
     x, y = region.grid.north_west
     xy = torch.tensor([[x + 10, y - 10], [x + 300, y - 310], [x + 160, y - 90]], dtype=torch.float64)
@@ -242,7 +260,7 @@ def test_nobody_is_expected_in_another_city(region):
     city, here = torch.tensor([0, 1]), Placement.of(region.grid)
     bank = ViewBank(region.open(), region.grid, px=48, reach=1.5)
     parts = [make_labels(here, xy[city == i], branch=4, depth=2) for i in range(2)]
-    lesson = make_lesson(merged(parts, city), xy, city, [bank, bank], [here, here])
+    lesson = make_lesson(merged(parts, city), xy, torch.zeros(2), city, [bank, bank], [here, here])
     assert lesson.distance_m.isinf().sum(1).tolist() == [16, 16] and lesson.distance_m.shape == (2, 32)
     log_p = [torch.randn(2, n, 17).log_softmax(-1).requires_grad_() for n in lesson.n_views]
     expected_error(log_p, lesson).backward()
