@@ -70,7 +70,7 @@ def json_line(row: Row) -> str:
 
 def _write_csv(rows: Iterable[Row], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
         table.writerows(row.as_dict() for row in rows)
 
