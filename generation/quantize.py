@@ -1,10 +1,14 @@
 """Vectors into the numbers of their nearest codes, and back."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from generation.schedule import Schedule, Step
 
 # Of the distribution over codes that the entropy loss looks at.
 ENTROPY_TEMPERATURE = 0.01
@@ -80,3 +84,69 @@ def _entropy_loss(distances: Tensor) -> Tensor:
     each = -(log_p.exp() * log_p).sum(-1).mean()
     mean = log_p.exp().mean(0)
     return each + (mean * mean.clamp(min=1e-8).log()).sum()
+
+
+def _resized(latent: Tensor, side: int, mode: str) -> Tensor:
+    """(B, C, h, w) -> (B, C, side, side)."""
+    return latent if latent.shape[-1] == side else F.interpolate(latent, size=(side, side), mode=mode)
+
+
+def _tokens(latent: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h w, C)."""
+    return latent.flatten(2).transpose(1, 2)
+
+
+class MultiScaleResidual(nn.Module):
+    """Code maps from coarse to fine, each of what the coarser ones left over (VAR, arXiv 2404.02905).
+
+    What a scale adds to the canvas, a latent of full size, is its codes, enlarged and smoothed by one of a few
+    convolutions that neighbouring scales share.
+    """
+
+    SMOOTHERS, SHARE = 4, 0.5  # how many, and how much of the result is theirs
+    used: Tensor
+
+    def __init__(self, n_codes: int, width: int, *, n_scales: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_codes, width)
+        self.smoothers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(self.SMOOTHERS))
+        self.register_buffer("used", torch.zeros(n_scales, n_codes))  # how often each code was, in training
+
+    def _smoother(self, index: int, n_scales: int) -> nn.Module:
+        # In float64: two scales lie midway between smoothers, and the published choice hangs on the rounding.
+        ticks = np.linspace(1 / 3 / self.SMOOTHERS, 1 - 1 / 3 / self.SMOOTHERS, self.SMOOTHERS)
+        return self.smoothers[int(np.argmin(np.abs(ticks - index / (n_scales - 1))))]
+
+    def _added(self, codes: Tensor, step: Step, schedule: Schedule) -> Tensor:
+        """What the codes of a step (B, t) add to the canvas."""
+        side = schedule[-1].shape[0]
+        latent = self.embedding(codes).transpose(1, 2).unflatten(2, step.shape)
+        latent = _resized(latent, side, "bicubic")
+        smooth = self._smoother(step.index, len(schedule))(latent)
+        return latent * (1 - self.SHARE) + smooth * self.SHARE
+
+    def encode(self, latent: Tensor, schedule: Schedule) -> list[Tensor]:
+        """(B, C, side, side) of the last step -> codes of every step (B, t)."""
+        rest, all_codes = latent, []
+        for step in schedule:
+            codes = vector_quantize(_tokens(_resized(rest, step.shape[0], "area")), self.embedding.weight)
+            rest = rest - self._added(codes, step, schedule)
+            all_codes.append(codes)
+        return all_codes
+
+    def canvas(self, codes: list[Tensor], schedule: Schedule) -> Tensor:
+        """The codes of the first steps, or of all -> (B, C, side, side), what a decoder reads."""
+        added = [self._added(c, step, schedule) for c, step in zip(codes, schedule, strict=False)]
+        return sum(added[1:], start=added[0])
+
+    def following(self, codes: list[Tensor], schedule: Schedule) -> Tensor:
+        """What the step after these codes starts from: the canvas at its side, (B, t, C)."""
+        return _tokens(_resized(self.canvas(codes, schedule), schedule[len(codes)].shape[0], "area"))
+
+    def inputs(self, codes: list[Tensor], schedule: Schedule) -> list[Tensor]:
+        """What every step but the first starts from, for teacher forcing."""
+        canvas, starts = torch.zeros(()), []
+        for step, following in pairwise(schedule):
+            canvas = canvas + self._added(codes[step.index], step, schedule)
+            starts.append(_tokens(_resized(canvas, following.shape[0], "area")))
+        return starts

@@ -1,0 +1,187 @@
+"""VAR (arXiv 2404.02905): an image as ten token maps, coarse to fine, each made at once from all coarser ones.
+
+Training sees all maps at once, each token those of its own map and of the coarser ones; sampling makes map after map
+and keeps keys and values. A tokenizer's quantiser says what a map starts from, given the codes of the coarser ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from generation.cache import Cache
+from generation.core import MLP, AdaLN, Block, Blocks, Context, CosineAttention, SharedAdaLN
+from generation.head import ModulatedHead
+from generation.mask import block_causal
+from generation.sample import Codes, Core, Feed, Head, Hook, drawn, guided, nucleus, run
+from generation.schedule import VAR_SIDES, Schedule, Step, n_tokens, scales
+
+
+@dataclass(frozen=True)
+class VARConfig:
+    """The published sizes have 64 channels and one head for each block: `VARConfig(depth=16)` is VAR-d16.
+
+    shared: one modulation for all blocks (VAR-d36). cosine: queries and keys of unit length.
+    """
+
+    depth: int
+    sides: tuple[int, ...] = VAR_SIDES
+    n_codes: int = 4096
+    code_width: int = 32
+    n_classes: int = 1000
+    shared: bool = False
+    cosine: bool = True
+
+    @property
+    def width(self) -> int:
+        return 64 * self.depth
+
+
+class Quantizer(Protocol):
+    """What a model asks of its tokenizer's quantiser."""
+
+    def following(self, codes: Codes, schedule: Schedule) -> Tensor:
+        """What the step after these codes starts from: (B, t, code_width)."""
+        ...
+
+
+class Sampling(NamedTuple):
+    """One sampling under way: what `sample.run` calls, and the cache that a hook may take samples of."""
+
+    feed: Feed
+    core: Core
+    head: Head
+    cache: Cache
+
+
+class VAR(nn.Module):
+    """The transformer. Classes are 0..n_classes-1; n_classes itself means none."""
+
+    def __init__(self, config: VARConfig) -> None:
+        super().__init__()
+        self.config, width = config, config.width
+        self.schedule = scales(config.sides)
+        self.class_embedding = nn.Embedding(config.n_classes + 1, width)
+        self.start = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
+        self.code = nn.Linear(config.code_width, width)
+        self.add_places(width)
+        self.shared_modulation = AdaLN(width, 3 * len(self.parts())) if config.shared else None
+        self.blocks = Blocks(self.block() for _ in range(config.depth))
+        self.head = ModulatedHead(width, config.n_codes)
+
+    # What other models of the family change.
+
+    def add_places(self, width: int) -> None:
+        """Makes the parameters that `place` reads."""
+        self.table = nn.Parameter(torch.randn(1, n_tokens(self.schedule), width) * width**-0.5)
+        self.level = nn.Embedding(len(self.schedule), width)
+
+    def place(self, step: Step) -> Tensor:
+        """What tokens of a step are told of where they are: (1, t, width)."""
+        return self.table[:, step.positions[0] : step.positions[-1] + 1] + self.level.weight[step.index]
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What a block is made of."""
+        config = self.config
+        return {
+            "attn": CosineAttention(config.width, config.depth, cosine=config.cosine),
+            "ffn": MLP(config.width),
+        }
+
+    def mask(self, step: Step) -> Tensor | None:
+        """What tokens of a step see when it is made; None: all that the cache holds, and themselves."""
+        return None
+
+    def strength(self, step: Step, schedule: Schedule) -> float:
+        """How strongly a step is guided, as a share of the guidance asked for."""
+        return step.index / (len(schedule) - 1)
+
+    # All else is common.
+
+    def block(self) -> Block:
+        width, parts = self.config.width, self.parts()
+        modulation = SharedAdaLN if self.config.shared else AdaLN
+        norm = lambda: nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)  # noqa: E731
+        return Block(parts, norm, modulation(width, 3 * len(parts)))
+
+    def modulations(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, width) -> of the blocks (B, layers, 1, n, width), and of the head (B, 1, 2, width)."""
+        condition = condition[:, None]
+        of_head = self.head.modulation(condition)
+        if self.shared_modulation is not None:
+            condition = self.shared_modulation(condition)
+        return self.blocks.modulations(condition), of_head
+
+    def embed(self, step: Step, condition: Tensor, following: Tensor | None) -> Tensor:
+        """The inputs of a step, (B, t, width): from the class for the first, and what the coarser maps give after."""
+        x = condition[:, None] + self.start if following is None else self.code(following)
+        return x + self.place(step)
+
+    def forward(self, labels: Tensor, inputs: list[Tensor]) -> Tensor:
+        """Teacher forcing. labels (B,); inputs of every step but the first, (B, t, code_width), from the quantiser.
+
+        Returns logits (B, tokens, codes).
+        """
+        condition = self.class_embedding(labels)
+        of_blocks, of_head = self.modulations(condition)
+        x = torch.cat(
+            [
+                self.embed(step, condition, given)
+                for step, given in zip(self.schedule, [None, *inputs], strict=True)
+            ],
+            dim=1,
+        )
+        mask = block_causal(self.schedule).to(x.device)
+        return self.head(self.blocks(x, Context(mask=mask), of_blocks), of_head)
+
+    def begin(self, labels: Tensor, quantizer: Quantizer, schedule: Schedule | None = None) -> Sampling:
+        """A sampling of images of these classes (B,), each with a conditional and an unconditional row."""
+        schedule = schedule or self.schedule
+        cache = Cache(len(self.blocks), capacity=n_tokens(schedule), copies=2)
+        pairs = torch.stack([labels, torch.full_like(labels, self.config.n_classes)], dim=1).flatten()
+        condition = self.class_embedding(pairs)
+        of_blocks, of_head = self.modulations(condition)
+        cache.kept = {"condition": condition, "blocks": of_blocks, "head": of_head}
+
+        def feed(step: Step, codes: Codes) -> Tensor:
+            given = quantizer.following(codes, schedule).repeat_interleave(2, dim=0) if codes else None
+            return self.embed(step, cache.kept["condition"], given)
+
+        def core(x: Tensor, step: Step) -> Tensor:
+            return self.blocks(x, Context(mask=self.mask(step), cache=cache), cache.kept["blocks"])
+
+        def head(x: Tensor, step: Step) -> Tensor:
+            return self.head(x, cache.kept["head"])
+
+        return Sampling(feed, core, head, cache)
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        labels: Tensor,
+        quantizer: Quantizer,
+        *,
+        guidance: float = 1.5,
+        k: int = 900,
+        p: float = 0.96,
+        generator: torch.Generator | None = None,
+        schedule: Schedule | None = None,
+        hook: Callable[[Sampling], Hook] | None = None,
+    ) -> Codes:
+        """Codes of every step (B, t), for images of these classes (B,).
+
+        k, p: see `sample.nucleus`. hook: made from the sampling, since it may take samples of its cache.
+        """
+        schedule = schedule or self.schedule
+        under_way = self.begin(labels, quantizer, schedule)
+        return run(
+            schedule,
+            feed=under_way.feed,
+            core=under_way.core,
+            head=under_way.head,
+            processors=[guided(lambda step: guidance * self.strength(step, schedule)), nucleus(k, p)],
+            pick=drawn(generator),
+            hook=hook(under_way) if hook else None,
+        )
