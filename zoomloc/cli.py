@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from tiles.errors import TilesError
 from zoomloc.batch.command import batch
-from zoomloc.errors import PhotoError, ZoomlocError
+from zoomloc.errors import PhotoError, PriorError, ZoomlocError
 from zoomloc.options import Device, SearchName
 
 if TYPE_CHECKING:
@@ -146,6 +146,18 @@ def locate(
     radius: Annotated[
         float, typer.Option(min=1, help="Metres around the answer that shall hold the most probability.")
     ] = 40,
+    near: Annotated[
+        str | None, typer.Option(metavar="LAT,LON,RADIUS_M", help="Taken within so many metres of a point.")
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option(help="Taken in this area: a GeoJSON file or WEST,SOUTH,EAST,NORTH.")
+    ] = None,
+    gps_prior: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Use the EXIF position, good to so many metres (1 sigma); 0: as the camera says."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write results here (.geojson or .json).")] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw a panel here (.png), or into this folder.")
@@ -154,7 +166,7 @@ def locate(
 ) -> None:
     """Say where photos were taken."""
     from zoomloc import figure as figures
-    from zoomloc import outputs
+    from zoomloc import outputs, priors
     from zoomloc.localizer import Localizer
     from zoomloc.photo import load
     from zoomloc.region import Region
@@ -162,6 +174,9 @@ def locate(
     if out:
         outputs.check_suffix(out)
     place = Region.load(region)
+    if search != SearchName.posterior and not (near is within is gps_prior is None):
+        raise PriorError(f"--search {search}: cannot use what else is known; use --search posterior")
+    common = priors.asked(place, near_text=near, within_text=within)
     localizer = Localizer.from_pretrained(checkpoint, device=device)
     index = localizer.index(place)  # refuses a region that does not fit before any photo is read
     found: list[Prediction] = []
@@ -170,11 +185,15 @@ def locate(
         for path in photos:
             try:
                 photo = load(path)
+                own = [] if gps_prior is None else priors.of_photo(photo, gps_prior or None)
+                if gps_prior is not None and not own:
+                    typer.echo(f"zoomloc: {path}: has no EXIF position to use; located without", err=True)
                 found += localizer.locate(
                     [photo.pixels],
                     place,
                     names=[str(path)],
                     fovs_deg=[photo.fov_deg],
+                    priors=[[*common, *own]],
                     how=search.value,
                     top_k=top,
                     radius_m=radius,

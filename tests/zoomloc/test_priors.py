@@ -8,8 +8,11 @@ import shapely
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from generation.search import best_first
+from zoomloc import checkpoint
+from zoomloc.cli import app
 from zoomloc.config import ModelConfig, PointerConfig
 from zoomloc.errors import PriorError
 from zoomloc.grid import Grid
@@ -270,3 +273,47 @@ def test_priors_move_the_answer_of_a_model_and_change_nothing_when_off(config, t
     assert np.hypot(*np.subtract(region.grid.project(told.lat, told.lon), (x, y))) < 40
     with pytest.raises(ValueError, match="posterior"):
         located(priors=[[Around(0, 0, 5)]], how="beam")
+
+
+# --- on the command line
+
+
+@pytest.fixture
+def locate(tiny_data, tmp_path, capsys):
+    """Runs `zoomloc locate` with an untrained model on one photo; returns its JSON and what it said on stderr."""
+    torch.manual_seed(0)
+    config = PointerConfig(kind="pointer", **SIZES | {"view_px": 48, "table_px": 48})
+    checkpoint.save(make_model(config), tmp_path / "model")
+    fixed = ["locate", tiny_data / "photos" / "test-0.jpg", "--region", tiny_data / "region.json", "--checkpoint",
+             tmp_path / "model", "--out", tmp_path / "out.json", "--device", "cpu"]  # fmt: skip
+
+    def run(*options):
+        done = CliRunner().invoke(app, list(map(str, [*fixed, *options])))
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return json.loads((tmp_path / "out.json").read_text())["predictions"][0], done.output
+
+    return run
+
+
+def test_locate_uses_what_it_is_told_and_the_exif_position_only_when_asked(locate, tiny_data):
+    region, photo = Region.load(tiny_data / "region.json"), load(tiny_data / "photos" / "test-0.jpg")
+
+    def metres_off(lat, lon, found):
+        return np.hypot(
+            *np.subtract(region.grid.project(lat, lon), region.grid.project(found["lat"], found["lon"]))
+        )
+
+    here = region.grid.unproject(region.north_west[0] + 60, region.north_west[1] - 260)
+    found, _ = locate("--near", f"{here[0]},{here[1]},15")
+    assert metres_off(*here, found) < 25
+    found, _ = locate("--gps-prior", 3)
+    assert metres_off(photo.lat, photo.lon, found) < 25
+    lat, lon = here
+    found, _ = locate("--within", f"{lon - 2e-4},{lat - 2e-4},{lon + 2e-4},{lat + 2e-4}")
+    assert metres_off(*here, found) < 40
+
+
+def test_searches_that_cannot_weigh_it_say_so(locate):
+    with pytest.raises(PriorError, match="--search beam: cannot use what else is known"):
+        locate("--search", "beam", "--gps-prior", 30)
