@@ -73,9 +73,10 @@ class PointerConfig(ImageConfig):
     decoder_layers, decoder_heads: of the attention by which queries read the photo. queries: what is looked for, as
     so many alternatives (a street seen from above has some direction, and the photo does not say which). key_width:
     numbers that a child is described by in the index. rim: whether a view shows a rim of one child around its cell.
-    not_here: whether every cell may answer that the photo is not in it. heading_waves: waves by which the density of the
-    camera's heading is described (`zoomloc.heading`); 0 where the model says nothing of it. slots: children are not described by their own
-    patches but from the whole view, each by weights of its own, as the published model has it; to compare with.
+    not_here: whether every cell may answer that the photo is not in it. heading_waves: waves by which the density of
+    the camera's heading is described (`zoomloc.heading`); 0 where the model says nothing of it. slots: children are not
+    described by their own patches but from the whole view, each by weights of its own, as the published model has it;
+    to compare with.
     """
 
     kind: Literal["pointer"]
@@ -127,9 +128,9 @@ class TrainConfig(_Strict):
     labels). grid_jitter_m, grid_scale, grid_turned: the training grid is moved at random by up to this much, made
     larger or smaller by up to this factor, and turned by any angle, anew every step. off_path, own_mistakes: how much
     it counts that the other photos' cells are told from a photo's own, any of them, and those that the search would
-    come to by mistake; contrast: that a photo's place is told from all others of the batch at once; nearness: that the answers expected are near, by the logarithm of metres; heading: that the camera's is known at the
-    right place (all "pointer" only).
-    accumulate: a batch goes through the model in so many parts. compiled: by torch.compile.
+    come to by mistake; contrast: that a photo's place is told from all others of the batch at once; nearness: that the
+    answers expected are near, by the logarithm of metres; heading: that the camera's is known at the right place (all
+    "pointer" only). accumulate: a batch goes through the model in so many parts. compiled: by torch.compile.
     """
 
     data: tuple[Path, ...]

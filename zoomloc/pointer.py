@@ -171,7 +171,8 @@ def at_own(asked: Questions, keys: Tensor) -> Tensor:
 
 
 def heading_waves(asked: Tensor, keys: Tensor) -> Tensor:
-    """What photos ask (B, 2 K, key_width) of children of their own, keys (B, key_width) -> (B, 2 K), `zoomloc.heading`."""
+    """What photos ask (B, 2 K, key_width) of children of their own, keys (B, key_width) -> waves (B, 2 K), as
+    `zoomloc.heading` has them."""
     return (asked @ keys[..., None])[..., 0]
 
 
