@@ -52,11 +52,12 @@ class _Attention(nn.Module):
     """Multi-head attention; a subclass makes queries, keys and values.
 
     rotate: how rotary positions, where the context has them, turn queries and keys. scale: of their products, by
-    default 1 / √head_dim.
+    default 1 / √head_dim. remembers: whether the tokens before, in the context's cache, are seen.
     """
 
     rotate: Rotate = staticmethod(rotate_halves)
     scale: float | None = None
+    remembers = True
 
     def __init__(self, width: int, heads: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class _Attention(nn.Module):
         query, key, value = self._project(x, context)
         if context.rotary is not None:
             query, key = self.rotate(query, context.rotary), self.rotate(key, context.rotary)
-        if context.cache is not None:
+        if context.cache is not None and self.remembers:
             key, value = context.cache.put(context.layer, key, value)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=context.mask, scale=self.scale)
         return self.out_proj(out.transpose(1, 2).flatten(2))
@@ -119,8 +120,9 @@ class CosineAttention(FusedAttention):
     """The attention of VAR (arXiv 2404.02905): keys have no bias, and by default queries and keys are of unit length,
     their products scaled by a learned temperature of each head, 100 at most."""
 
-    def __init__(self, width: int, heads: int, *, cosine: bool = True) -> None:
+    def __init__(self, width: int, heads: int, *, cosine: bool = True, remembers: bool = True) -> None:
         super().__init__(width, heads, bias=True)
+        self.remembers = remembers
         self.q_bias, self.v_bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
         self.log_scale = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4.0))) if cosine else None
         self.scale = 1.0 if cosine else 0.25 / math.sqrt(self.head_dim)

@@ -150,3 +150,31 @@ class MultiScaleResidual(nn.Module):
             canvas = canvas + self._added(codes[step.index], step, schedule)
             starts.append(_tokens(_resized(canvas, following.shape[0], "area")))
         return starts
+
+
+class MultiScaleDirect:
+    """Code maps from coarse to fine, each of the latent itself at its side (FlexVAR, arXiv 2502.20313)."""
+
+    def __init__(self, quantizer: VectorQuantizer) -> None:
+        self.quantizer = quantizer
+
+    def encode(self, latent: Tensor, schedule: Schedule) -> list[Tensor]:
+        """(B, C, h, w) -> codes of every step (B, t)."""
+        return [
+            self.quantizer.encode(_resized(latent, step.shape[0], "area")).flatten(1) for step in schedule
+        ]
+
+    def following(self, codes: list[Tensor], schedule: Schedule) -> Tensor:
+        """What the step after these codes starts from: the last map, enlarged to its side, (B, t, C)."""
+        return self._enlarged(codes[-1], schedule[len(codes) - 1], schedule[len(codes)])
+
+    def inputs(self, codes: list[Tensor], schedule: Schedule) -> list[Tensor]:
+        """What every step but the first starts from, for teacher forcing."""
+        return [
+            self._enlarged(c, step, after)
+            for c, (step, after) in zip(codes, pairwise(schedule), strict=False)
+        ]
+
+    def _enlarged(self, codes: Tensor, step: Step, after: Step) -> Tensor:
+        latent = self.quantizer.decode(codes.unflatten(1, step.shape))
+        return _tokens(_resized(latent, after.shape[0], "bicubic"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generation.quantize import MultiScaleResidual
+from generation.quantize import MultiScaleResidual, VectorQuantizer
 from generation.sample import Codes
 from generation.schedule import VAR_SIDES, Schedule, scales
 
@@ -183,3 +183,26 @@ class VARTokenizer(nn.Module):
         """The codes of the first scales, or of all -> images."""
         canvas = self.quantizer.canvas(codes, self.schedule)
         return self.decoder(self.post_quant_conv(canvas)).clamp(-1, 1)
+
+
+class VQTokenizer(nn.Module):
+    """The VQ-16 tokenizer of LlamaGen (arXiv 2406.06525): one map of codes that are compared by angle.
+
+    71,883,403 parameters at the published 16,384 codes of width 8; FlexVAR uses 8,912 of width 32, at any side.
+    """
+
+    def __init__(self, n_codes: int = 16_384, width: int = 8, config: CNNConfig | None = None) -> None:
+        super().__init__()
+        config = config or CNNConfig()
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.quant_conv = nn.Conv2d(config.latent, width, 1)
+        self.post_quant_conv = nn.Conv2d(width, config.latent, 1)
+        self.quantizer = VectorQuantizer(n_codes, width, cosine=True)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images -> codes (B, h, w)."""
+        return self.quantizer.encode(self.quant_conv(self.encoder(images)))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, h, w) -> images, not clamped."""
+        return self.decoder(self.post_quant_conv(self.quantizer.decode(codes)))

@@ -87,7 +87,7 @@ _VAR_RULES: tuple[Rule, ...] = (
     (r"^level\.", "lvl_embed."),
     (r"^code\.", "word_embed."),
     (r"\.qkv\.", ".mat_qkv."),
-    (r"\.out_proj\.", ".proj."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
     (r"\.log_scale$", ".scale_mul_1H11"),
     (r"^shared_modulation\.linear\.", "shared_ada_lin.1."),
     (r"^head\.modulation\.linear\.", "head_nm.ada_lin.1."),
@@ -97,20 +97,37 @@ _VAR_RULES: tuple[Rule, ...] = (
 )
 VAR = Layout(_VAR_RULES, _var_constants)
 
+_TOKENIZER_RULES: tuple[Rule, ...] = (
+    (r"^(encoder.*)\.resample\.", r"\1.downsample."),
+    (r"^(decoder.*)\.resample\.", r"\1.upsample."),
+    (r"\.shortcut\.", ".nin_shortcut."),
+)
+
 VAR_TOKENIZER = Layout(
     (
         (r"^encoder\.levels\.(\d)\.", r"encoder.down.\1."),
         (r"^decoder\.levels\.(\d)\.", lambda found: f"decoder.up.{4 - int(found[1])}."),
         (r"\.blocks\.", ".block."),
         (r"\.attentions\.", ".attn."),
-        (r"^(encoder.*)\.resample\.", r"\1.downsample."),
-        (r"^(decoder.*)\.resample\.", r"\1.upsample."),
         (r"\.middle\.0\.", ".mid.block_1."),
         (r"\.middle\.1\.", ".mid.attn_1."),
         (r"\.middle\.2\.", ".mid.block_2."),
-        (r"\.shortcut\.", ".nin_shortcut."),
+        *_TOKENIZER_RULES,
         (r"^quantizer\.used$", "quantize.ema_vocab_hit_SV"),
         (r"^quantizer\.smoothers\.", "quantize.quant_resi.qresi_ls."),
         (r"^quantizer\.", "quantize."),
     )
+)
+
+LLAMAGEN_TOKENIZER = Layout(
+    (
+        (r"\.levels\.(\d)\.", r".conv_blocks.\1."),
+        (r"\.blocks\.", ".res."),
+        (r"\.attentions\.", ".attn."),
+        (r"\.middle\.", ".mid."),
+        (r"\.qkv\.", ".{q,k,v}."),
+        *_TOKENIZER_RULES,
+        (r"^quantizer\.", "quantize."),
+    ),
+    lambda module: {"quantize.codebook_used": torch.zeros(65_536)},
 )

@@ -15,7 +15,7 @@ from generation.cache import Cache
 from generation.core import MLP, AdaLN, Block, Blocks, Context, CosineAttention, SharedAdaLN
 from generation.head import ModulatedHead
 from generation.mask import block_causal
-from generation.sample import Codes, Core, Feed, Head, Hook, drawn, guided, nucleus, run
+from generation.sample import Codes, Core, Feed, Head, Hook, Pick, drawn, guided, nucleus, run
 from generation.schedule import VAR_SIDES, Schedule, Step, n_tokens, scales
 
 
@@ -59,6 +59,8 @@ class Sampling(NamedTuple):
 class VAR(nn.Module):
     """The transformer. Classes are 0..n_classes-1; n_classes itself means none."""
 
+    remembers = True  # whether attention sees the coarser maps
+
     def __init__(self, config: VARConfig) -> None:
         super().__init__()
         self.config, width = config, config.width
@@ -86,9 +88,15 @@ class VAR(nn.Module):
         """What a block is made of."""
         config = self.config
         return {
-            "attn": CosineAttention(config.width, config.depth, cosine=config.cosine),
+            "attn": CosineAttention(
+                config.width, config.depth, cosine=config.cosine, remembers=self.remembers
+            ),
             "ffn": MLP(config.width),
         }
+
+    def seen(self) -> Tensor:
+        """What every token sees in training: (tokens, tokens)."""
+        return block_causal(self.schedule)
 
     def mask(self, step: Step) -> Tensor | None:
         """What tokens of a step see when it is made; None: all that the cache holds, and themselves."""
@@ -97,6 +105,10 @@ class VAR(nn.Module):
     def strength(self, step: Step, schedule: Schedule) -> float:
         """How strongly a step is guided, as a share of the guidance asked for."""
         return step.index / (len(schedule) - 1)
+
+    def pick(self, generator: torch.Generator | None) -> Pick:
+        """How codes come from logits."""
+        return drawn(generator)
 
     # All else is common.
 
@@ -133,8 +145,8 @@ class VAR(nn.Module):
             ],
             dim=1,
         )
-        mask = block_causal(self.schedule).to(x.device)
-        return self.head(self.blocks(x, Context(mask=mask), of_blocks), of_head)
+        context = Context(mask=self.seen().to(x.device))
+        return self.head(self.blocks(x, context, of_blocks), of_head)
 
     def begin(self, labels: Tensor, quantizer: Quantizer, schedule: Schedule | None = None) -> Sampling:
         """A sampling of images of these classes (B,), each with a conditional and an unconditional row."""
@@ -182,6 +194,6 @@ class VAR(nn.Module):
             core=under_way.core,
             head=under_way.head,
             processors=[guided(lambda step: guidance * self.strength(step, schedule)), nucleus(k, p)],
-            pick=drawn(generator),
+            pick=self.pick(generator),
             hook=hook(under_way) if hook else None,
         )

@@ -1,0 +1,31 @@
+"""MVAR (arXiv 2505.12742): VAR without memory. A map depends on what it starts from alone, and its finest tokens on
+their neighbours, so that nothing is cached and every map trains on its own."""
+
+import torch
+from torch import Tensor
+
+from generation.core import Context
+from generation.mask import neighbourhood
+from generation.models.var import VAR
+from generation.schedule import Step
+
+WINDOW, FINE = 7, 8  # tokens across a neighbourhood, from which step on
+
+
+class MVAR(VAR):
+    """The parameters, and so the checkpoints, are those of VAR."""
+
+    remembers = False
+
+    def mask(self, step: Step) -> Tensor | None:
+        fine = step.index >= FINE
+        return neighbourhood(step.shape[0], WINDOW).to(self.table.device) if fine else None
+
+    def forward(self, labels: Tensor, inputs: list[Tensor]) -> Tensor:
+        condition = self.class_embedding(labels)
+        of_blocks, of_head = self.modulations(condition)
+        logits = []
+        for step, given in zip(self.schedule, [None, *inputs], strict=True):
+            x = self.embed(step, condition, given)
+            logits.append(self.head(self.blocks(x, Context(mask=self.mask(step)), of_blocks), of_head))
+        return torch.cat(logits, dim=1)
