@@ -97,6 +97,21 @@ _VAR_RULES: tuple[Rule, ...] = (
 )
 VAR = Layout(_VAR_RULES, _var_constants)
 
+LLAMAGEN = Layout(  # and NAR
+    (
+        (r"^class_embedding\.", "cls_embedding.embedding_table."),
+        (r"^code\.", "tok_embeddings."),
+        (r"^blocks\.", "layers."),
+        (r"\.qkv\.", ".wqkv."),
+        (r"\.out_proj\.", ".wo."),
+        (r"\.norm1\.", ".attention_norm."),
+        (r"\.norm2\.", ".ffn_norm."),
+        (r"^norm_below\.", "medusa_norm."),
+        (r"^head_below\.", "medusa_output."),
+        (r"^head\.", "output."),
+    )
+)
+
 _TOKENIZER_RULES: tuple[Rule, ...] = (
     (r"^(encoder.*)\.resample\.", r"\1.downsample."),
     (r"^(decoder.*)\.resample\.", r"\1.upsample."),
