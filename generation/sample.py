@@ -6,6 +6,7 @@ Models differ in `feed` (what a step's tokens are made of) and `core`; searches,
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,15 @@ Pick = Callable[[Tensor, Step], Tensor]
 Hook = Callable[[Step, Codes], Codes]
 
 
+class Sampling(NamedTuple):
+    """One sampling under way: what `run` calls, and the cache that a hook may take samples of."""
+
+    feed: Feed
+    core: Core
+    head: Head
+    cache: Cache
+
+
 def run(
     schedule: Schedule,
     *,
@@ -31,6 +41,7 @@ def run(
     pick: Pick,
     processors: Sequence[Processor] = (),
     hook: Hook | None = None,
+    codes: Codes | None = None,
 ) -> Codes:
     """Makes the tokens of every step, (B, tokens of the step) each.
 
@@ -38,8 +49,9 @@ def run(
     core: inputs -> hidden (rows, t, width); it keeps the cache, if there is one. head: hidden -> logits. processors:
     logits -> logits, in turn; `guided` is the one that makes one row of several. pick: logits -> codes (B, t).
     hook: what to go on with: the codes of all steps, changed or taken (see `taken`). Nothing else keeps state.
+    codes: of earlier steps, to go on from.
     """
-    codes: Codes = []
+    codes = list(codes or [])
     for step in schedule:
         logits = head(core(feed(step, codes), step), step)
         for process in processors:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from generation.cache import Cache
 from generation.core import Block, Blocks, Context, FusedAttention, RMSNorm, SwiGLU
-from generation.models.var import Sampling
 from generation.position import Rotary, rope_2d, rotate_neighbours
-from generation.sample import Codes, Hook, drawn, guided, nucleus, run
+from generation.sample import Codes, Hook, Sampling, drawn, guided, nucleus, run
 from generation.schedule import Schedule, Step, raster, step_numbers
 
 EPS = 1e-5

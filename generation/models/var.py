@@ -6,7 +6,7 @@ and keeps keys and values. A tokenizer's quantiser says what a map starts from, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from generation.cache import Cache
 from generation.core import MLP, AdaLN, Block, Blocks, Context, CosineAttention, SharedAdaLN
 from generation.head import ModulatedHead
 from generation.mask import block_causal
-from generation.sample import Codes, Core, Feed, Head, Hook, Pick, drawn, guided, nucleus, run
+from generation.sample import Codes, Hook, Pick, Sampling, drawn, guided, nucleus, run
 from generation.schedule import VAR_SIDES, Schedule, Step, n_tokens, scales
 
 
@@ -45,15 +45,6 @@ class Quantizer(Protocol):
     def following(self, codes: Codes, schedule: Schedule) -> Tensor:
         """What the step after these codes starts from: (B, t, code_width)."""
         ...
-
-
-class Sampling(NamedTuple):
-    """One sampling under way: what `sample.run` calls, and the cache that a hook may take samples of."""
-
-    feed: Feed
-    core: Core
-    head: Head
-    cache: Cache
 
 
 class VAR(nn.Module):
