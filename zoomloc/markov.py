@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generation.search import best_first, tree_search
+from generation.search import Step, best_first, tree_search
 from zoomloc.index import Index
 from zoomloc.pointer import PointerModel, Questions, at_own
 from zoomloc.posterior import Leaves, as_leaves
@@ -50,6 +50,19 @@ def posterior(
 @torch.inference_mode()
 def beam(model: PointerModel, index: Index, photos: Tensor, *, width: int) -> list[Leaves]:
     """The `width` best paths of each photo, cut to so many at every level; 1 is greedy."""
+    paths, log_probability = tree_search(
+        stepper(model, index, photos),
+        lambda _: None,
+        batch=len(photos),
+        depth=index.grid.depth,
+        width=width,
+    )
+    return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
+
+
+def stepper(model: PointerModel, index: Index, photos: Tensor) -> Step:
+    """How a search asks about photos, tokens (B, patches, C): paths (B, n, l) -> log-probabilities (B, n, children) of
+    the next child; they sum to that of the photo being in the path's cell."""
     asked = ask(model, index, photos)
 
     def step(paths: Tensor) -> Tensor:
@@ -58,10 +71,7 @@ def beam(model: PointerModel, index: Index, photos: Tensor, *, width: int) -> li
         own = asked.at((level, torch.arange(batch).repeat_interleave(n)))
         return at_own(own, index.at(numbers))[:, :-1].unflatten(0, (batch, n))
 
-    paths, log_probability = tree_search(
-        step, lambda _: None, batch=len(photos), depth=index.grid.depth, width=width
-    )
-    return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
+    return step
 
 
 def ask(model: PointerModel, index: Index, photos: Tensor) -> Questions:

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generation.search import Found, tree_search
+from generation.cache import Cache
+from generation.search import Found, Step, tree_search
 from zoomloc.grid import Grid
 from zoomloc.index import Index
 from zoomloc.model import ZoomModel
@@ -37,6 +38,16 @@ class Leaves:
 @torch.inference_mode()
 def search(model: ZoomModel, index: Index, photos: Tensor, *, width: int | None) -> list[Leaves]:
     """Zoom in on each photo: features (B, C) -> B results. width: 1 greedy, k a beam, None the full posterior."""
+    step, cache = stepper(model, index, photos)
+    paths, log_probability = tree_search(
+        step, cache.take, batch=len(photos), depth=index.grid.depth, width=width
+    )
+    return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
+
+
+def stepper(model: ZoomModel, index: Index, photos: Tensor) -> tuple[Step, Cache]:
+    """How a search asks about photos, features (B, C): paths (B, n, l) -> log-probabilities (B, n, children) of the next
+    child; and the cache, whose rows are the paths."""
     decoder, cache = model.decoder, model.decoder.start()
 
     def step(paths: Tensor) -> Tensor:
@@ -46,10 +57,7 @@ def search(model: ZoomModel, index: Index, photos: Tensor, *, width: int | None)
         logits = decoder.step(context, views, cache)
         return logits.float().log_softmax(-1).unflatten(0, (batch, n))
 
-    paths, log_probability = tree_search(
-        step, cache.take, batch=len(photos), depth=index.grid.depth, width=width
-    )
-    return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
+    return step, cache
 
 
 def as_leaves(found: Found, grid: Grid, evidence: Evidence | None = None) -> Leaves:
