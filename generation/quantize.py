@@ -119,9 +119,11 @@ class MultiScaleResidual(nn.Module):
 
     def _added(self, codes: Tensor, step: Step, schedule: Schedule) -> Tensor:
         """What the codes of a step (B, t) add to the canvas."""
-        side = schedule[-1].shape[0]
-        latent = self.embedding(codes).transpose(1, 2).unflatten(2, step.shape)
-        latent = _resized(latent, side, "bicubic")
+        return self._painted(self.embedding(codes), step, schedule)
+
+    def _painted(self, vectors: Tensor, step: Step, schedule: Schedule) -> Tensor:
+        latent = vectors.transpose(1, 2).unflatten(2, step.shape)
+        latent = _resized(latent, schedule[-1].shape[0], "bicubic")
         smooth = self._smoother(step.index, len(schedule))(latent)
         return latent * (1 - self.SHARE) + smooth * self.SHARE
 
@@ -142,6 +144,14 @@ class MultiScaleResidual(nn.Module):
     def following(self, codes: list[Tensor], schedule: Schedule) -> Tensor:
         """What the step after these codes starts from: the canvas at its side, (B, t, C)."""
         return _tokens(_resized(self.canvas(codes, schedule), schedule[len(codes)].shape[0], "area"))
+
+    def shown(self, codes: Tensor, stays: Tensor, step: Step, schedule: Schedule) -> Tensor:
+        """What those codes of a step (B, t) that stay, (B, t) bool, add to the canvas at the step's side, (B, t, C).
+
+        Nothing shines through of the others.
+        """
+        vectors = self.embedding(codes) * stays[..., None]
+        return _tokens(_resized(self._painted(vectors, step, schedule), step.shape[0], "area"))
 
     def inputs(self, codes: list[Tensor], schedule: Schedule) -> list[Tensor]:
         """What every step but the first starts from, for teacher forcing."""

@@ -20,11 +20,15 @@ Core = Callable[[Tensor, Step], Tensor]
 Head = Callable[[Tensor, Step], Tensor]
 Processor = Callable[[Tensor, Step], Tensor]
 Pick = Callable[[Tensor, Step], Tensor]
-Hook = Callable[[Step, Codes], Codes]
+Hook = Callable[[Step, Codes, Cache], Codes]
 
 
 class Sampling(NamedTuple):
-    """One sampling under way: what `run` calls, and the cache that a hook may take samples of."""
+    """One sampling under way.
+
+    feed: the codes of all steps so far -> the inputs of the step (rows, t, …), where rows may be several for a sample.
+    core: inputs -> hidden (rows, t, width). head: hidden -> logits (rows, t, codes). cache: all that they remember.
+    """
 
     feed: Feed
     core: Core
@@ -34,10 +38,8 @@ class Sampling(NamedTuple):
 
 def run(
     schedule: Schedule,
+    sampling: Sampling,
     *,
-    feed: Feed,
-    core: Core,
-    head: Head,
     pick: Pick,
     processors: Sequence[Processor] = (),
     hook: Hook | None = None,
@@ -45,20 +47,18 @@ def run(
 ) -> Codes:
     """Makes the tokens of every step, (B, tokens of the step) each.
 
-    feed: the tokens picked so far -> the inputs of the step (rows, t, …), where rows may be several for a sample.
-    core: inputs -> hidden (rows, t, width); it keeps the cache, if there is one. head: hidden -> logits. processors:
-    logits -> logits, in turn; `guided` is the one that makes one row of several. pick: logits -> codes (B, t).
-    hook: what to go on with: the codes of all steps, changed or taken (see `taken`). Nothing else keeps state.
+    processors: logits -> logits, in turn; `guided` is the one that makes one row of several. pick: logits -> codes
+    (B, t). hook: what to go on with, the codes of all steps, changed or taken (see `taken`).
     codes: of earlier steps, to go on from.
     """
     codes = list(codes or [])
     for step in schedule:
-        logits = head(core(feed(step, codes), step), step)
+        logits = sampling.head(sampling.core(sampling.feed(step, codes), step), step)
         for process in processors:
             logits = process(logits, step)
         codes.append(pick(logits, step))
         if hook is not None:
-            codes = hook(step, codes)
+            codes = hook(step, codes, sampling.cache)
     return codes
 
 

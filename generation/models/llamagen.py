@@ -4,7 +4,6 @@ Beside `var`: the class is the first token instead of a modulation, positions tu
 of their own, and a step decides one token.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -128,20 +127,18 @@ class LlamaGen(nn.Module):
         k: int = 2000,
         p: float = 1.0,
         generator: torch.Generator | None = None,
-        hook: Callable[[Sampling], Hook] | None = None,
+        hook: Hook | None = None,
     ) -> Codes:
         """Codes of every step (B, t), for images of these classes (B,).
 
-        guidance: 0 for none, one less than the published scale. k, p: see `sample.nucleus`. hook: made from the
-        sampling, since it may take samples of its cache.
+        guidance: 0 for none, one less than the published scale. k, p: see `sample.nucleus`. hook: see
+        `sample.run`.
         """
         under_way = self.begin(labels)
         return run(
             self.schedule,
-            feed=under_way.feed,
-            core=under_way.core,
-            head=under_way.head,
+            under_way,
             processors=[guided(lambda step: guidance), nucleus(k, p)],
             pick=drawn(generator),
-            hook=hook(under_way) if hook else None,
+            hook=hook,
         )

@@ -12,14 +12,10 @@ from generation.schedule import Step
 WINDOW, FINE = 7, 8  # tokens across a neighbourhood, from which step on
 
 
-class MVAR(VAR):
-    """The parameters, and so the checkpoints, are those of VAR."""
+class Markov(VAR):
+    """VAR whose maps see themselves alone."""
 
     remembers = False
-
-    def mask(self, step: Step) -> Tensor | None:
-        fine = step.index >= FINE
-        return neighbourhood(step.shape[0], WINDOW).to(self.table.device) if fine else None
 
     def forward(self, labels: Tensor, inputs: list[Tensor]) -> Tensor:
         condition = self.class_embedding(labels)
@@ -29,3 +25,12 @@ class MVAR(VAR):
             x = self.embed(step, condition, given)
             logits.append(self.head(self.blocks(x, Context(mask=self.mask(step)), of_blocks), of_head))
         return torch.cat(logits, dim=1)
+
+
+class MVAR(Markov):
+    """The parameters, and so the checkpoints, are those of VAR."""
+
+    def mask(self, step: Step) -> Tensor | None:
+        if step.index < FINE:
+            return None
+        return neighbourhood(step.shape[0], WINDOW).to(self.table.device)

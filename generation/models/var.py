@@ -4,8 +4,8 @@ Training sees all maps at once, each token those of its own map and of the coars
 and keeps keys and values. A tokenizer's quantiser says what a map starts from, given the codes of the coarser ones.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -106,7 +106,7 @@ class VAR(nn.Module):
     def block(self) -> Block:
         width, parts = self.config.width, self.parts()
         modulation = SharedAdaLN if self.config.shared else AdaLN
-        norm = lambda: nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)  # noqa: E731
+        norm = partial(nn.LayerNorm, width, eps=1e-6, elementwise_affine=False)
         return Block(parts, norm, modulation(width, 3 * len(parts)))
 
     def modulations(self, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,20 +171,18 @@ class VAR(nn.Module):
         p: float = 0.96,
         generator: torch.Generator | None = None,
         schedule: Schedule | None = None,
-        hook: Callable[[Sampling], Hook] | None = None,
+        hook: Hook | None = None,
     ) -> Codes:
         """Codes of every step (B, t), for images of these classes (B,).
 
-        k, p: see `sample.nucleus`. hook: made from the sampling, since it may take samples of its cache.
+        k, p: see `sample.nucleus`. hook: see `sample.run`.
         """
         schedule = schedule or self.schedule
         under_way = self.begin(labels, quantizer, schedule)
         return run(
             schedule,
-            feed=under_way.feed,
-            core=under_way.core,
-            head=under_way.head,
+            under_way,
             processors=[guided(lambda step: guidance * self.strength(step, schedule)), nucleus(k, p)],
             pick=self.pick(generator),
-            hook=hook(under_way) if hook else None,
+            hook=hook,
         )
