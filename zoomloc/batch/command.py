@@ -69,7 +69,7 @@ def batch(
 
     if out:
         tables.check_suffix(out)
-    work = jobs.find(photos, every_s=_seconds(every), listed=sys.stdin, warn=_say, split=split)
+    work = jobs.find(photos, every_s=_seconds(every), listed=sys.stdin, split=split)
     places = [Region.load(path) for path in region]
     options = run.Options(
         how=search.value,

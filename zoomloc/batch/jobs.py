@@ -3,7 +3,7 @@
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -37,23 +37,16 @@ class Job:
         return replace(photo, fov_deg=fov_deg, projection=projection)
 
 
-def find(
-    named: Iterable[str],
-    *,
-    every_s: float,
-    listed: TextIO,
-    warn: Callable[[str], None],
-    split: str | None = None,
-) -> list[Job]:
+def find(named: Iterable[str], *, every_s: float, listed: TextIO, split: str | None = None) -> list[Job]:
     """The jobs of what was named, each file once, in the order named; a folder's in the order of their paths.
 
     named: photos, videos, folders (searched with all below them), globs, manifests (.parquet), or "-": one of these
-    on each line of `listed`. Of videos a frame every `every_s` seconds. split: of manifests. warn: told of a video
-    that cannot be opened, which becomes one job to fail. Raises PhotoError where nothing is found, ManifestError.
+    on each line of `listed`. Of videos a frame every `every_s` seconds; one that cannot be opened becomes one job, to
+    fail. split: of manifests. Raises PhotoError where nothing is found, ManifestError.
     """
     names = [name for each in named for name in (_lines(listed) if each == "-" else [each])]
     photos = {job.path: job for name in names for job in _of(name, split)}
-    jobs = [job for photo in photos.values() for job in _frames(photo, every_s, warn)]
+    jobs = [job for photo in photos.values() for job in _frames(photo, every_s)]
     if not jobs:
         raise PhotoError(f"no photos in {', '.join(names) or 'the list'}; name photos, folders or a manifest")
     return jobs
@@ -102,15 +95,15 @@ def _of_manifest(path: Path, split: str | None) -> Iterator[Job]:
         yield Job(path.parent / photo, fov_deg=None if fov != fov else fov, projection=projection)
 
 
-def _frames(job: Job, every_s: float, warn: Callable[[str], None]) -> Iterator[Job]:
+def _frames(job: Job, every_s: float) -> Iterator[Job]:
     if job.path.suffix.lower() not in video.SUFFIXES:
         yield job
         return
     try:
-        yield from (replace(job, frame_s=moment) for moment in video.moments(job.path, every_s))
-    except PhotoError as error:
-        warn(str(error))
-        yield job
+        moments = video.moments(job.path, every_s)
+    except PhotoError:
+        moments = [0.0]
+    yield from (replace(job, frame_s=moment) for moment in moments)
 
 
 def _stat(path: Path) -> tuple[int, int] | None:

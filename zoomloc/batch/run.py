@@ -1,7 +1,6 @@
 """The run of a batch: decoded photos in, rows out, noted as they are found."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
 
 from zoomloc import index, tables
 from zoomloc.batch import regions as competing
@@ -73,6 +75,11 @@ class Batch:
         competing.check(self.localizer.model, len(self.regions))
         for region in self.regions:
             self.localizer.check_fits(region)
+        known = (self.options.near, self.options.within, self.options.gps_sigma_m)
+        if self.options.how != "posterior" and known != (None, None, None):
+            raise PriorError(
+                f"--search {self.options.how}: cannot use what else is known; use --search posterior"
+            )
         self._known = _asked(self.options, self.regions)
         self.stages = Stages()
         self.model = fingerprint(self.localizer.model)
@@ -203,8 +210,6 @@ def to_file(batch: Batch, jobs: Sequence[Job], out: Path, *, resume: bool) -> Ta
     Raises OutputError where a stopped run is in the way, does not fit, or nothing can be written.
     """
     tables.check_suffix(out)
-    if not os.access(_nearest(out.absolute().parent), os.W_OK):
-        raise OutputError(f"{out}: cannot be written there; choose another place with --out")
     journal = Journal(out, batch.settings(jobs), resume=resume)
     done = False
     try:
@@ -226,8 +231,9 @@ def note_all(
     batch: Batch, jobs: Sequence[Job], note: Callable[[list[Row]], None], tally: Tally, n_done: int = 0
 ) -> None:
     """Locate all but the first `n_done` jobs, with a progress bar, and hand on the rows of every batch."""
-    with bar("{task.fields[rate]}", "{task.fields[counts]}") as display:
-        task = display.add_task("locating", total=len(jobs), completed=n_done, rate="", counts=tally.line())
+    display, counts = bar("{task.fields[rate]}"), Text(tally.line())
+    with Live(Group(display, counts), console=display.console):
+        task = display.add_task("locating", total=len(jobs), completed=n_done, rate="")
         began = time.perf_counter()
         for n, rows in enumerate(batch.rows(jobs[n_done:]), start=1):
             at = time.perf_counter()
@@ -235,7 +241,10 @@ def note_all(
             batch.stages.write += time.perf_counter() - at
             tally.add(rows)
             rate = f"{n * batch.size / (time.perf_counter() - began):.1f} photos/s"
-            display.update(task, advance=len(rows), rate=rate, counts=tally.line())
+            display.update(task, advance=len(rows), rate=rate)
+            counts.plain = tally.line()
+    if not display.console.is_terminal:  # where the display ends in the middle of a line
+        display.console.line()
 
 
 def _asked(options: Options, regions: Sequence[Region]) -> list[Prior]:
@@ -247,11 +256,6 @@ def _asked(options: Options, regions: Sequence[Region]) -> list[Prior]:
         except PriorError as error:
             errors.append(error)
     raise errors[0]
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def _out_of_memory(error: BaseException) -> bool:
