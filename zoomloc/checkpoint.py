@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from zoomloc import calibration
+from zoomloc.calibration import Calibration
 from zoomloc.config import ModelConfig, PointerConfig, parse
 from zoomloc.encoder import from_published, to_published
 from zoomloc.errors import CheckpointError
@@ -21,8 +23,12 @@ _DERIVED = ("decoder.freqs",)
 
 
 def save(model: AnyModel, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write config.json and model.safetensors (parameter names as published) into `folder`."""
+    """Write config.json and model.safetensors (parameter names as published) into `folder`.
+
+    A calibration that is there goes, as it was of other weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / calibration.FILE).unlink(missing_ok=True)
     state = {to_published(k): v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
     temporary = folder / "model.safetensors.part"
     temporary.write_bytes(to_bytes(state))
@@ -44,6 +50,16 @@ def load(folder: Path) -> AnyModel:
     model = make_model(config)
     _fill(model, state, where=folder)
     return model
+
+
+def load_calibration(folder: Path, model: AnyModel) -> Calibration | None:
+    """That of the model in a folder, or None where it has none. Raises CheckpointError."""
+    found = calibration.load(folder)
+    if found and len(found.look.mean) != model.config.width:
+        raise CheckpointError(
+            f"{folder / calibration.FILE} is of another model; delete it, or run `zoomloc calibrate` again"
+        )
+    return found
 
 
 def _config_kind(values: Any) -> type[ModelConfig] | type[PointerConfig]:
