@@ -6,12 +6,17 @@ Gatto and Jammalamadaka, 2007). Headings are degrees clockwise from a north that
 """
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 BINS = 72  # on which densities are integrated and written down: every 5 degrees, the first at north
 BIN_DEG = 360 / BINS
+ARC_DEG = 15.0  # to each side of the heading that is the answer
+FINE = 5  # parts of a bin
 
 
 def log_densities(waves: Tensor) -> Tensor:
@@ -30,6 +35,36 @@ def heading_loss(waves: Tensor, heading_deg: Tensor) -> Tensor:
     grid = waves.float() @ _basis(centres, waves.shape[-1] // 2).T  # (B, BINS)
     loss = grid.logsumexp(-1) - math.log(BINS) - height
     return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def likeliest(probabilities: NDArray[np.floating]) -> float:
+    """The heading around which the most of the probabilities (BINS,) lies, in degrees: what lies up to 15 degrees away
+    counts, the less the farther."""
+    reach = round(ARC_DEG / BIN_DEG)
+    shifts = range(-reach, reach + 1)
+    near = [(1 - abs(shift) / (reach + 1)) * np.roll(probabilities, shift) for shift in shifts]
+    return float(np.sum(near, axis=0).argmax()) * BIN_DEG
+
+
+def arcs_holding(
+    probabilities: NDArray[np.floating], heading_deg: float, held: Sequence[float]
+) -> list[float]:
+    """How far to each side of a heading these shares of the probabilities (BINS,) lie, in degrees, a bin's being spread
+    evenly over it."""
+    fine = np.repeat(probabilities, FINE) / FINE
+    centres = (np.arange(len(fine)) + 0.5) * BIN_DEG / FINE - BIN_DEG / 2
+    off = abs((centres - heading_deg + 180) % 360 - 180)
+    order = off.argsort(kind="stable")
+    reached = fine[order].cumsum()
+    last = [min(int(np.searchsorted(reached, share - 1e-6)), len(off) - 1) for share in held]
+    return [float(off[order[i]]) for i in last]
+
+
+def turned(probabilities: NDArray[np.floating], by_deg: float) -> NDArray[np.float64]:
+    """Probabilities (BINS,) of headings told from another north, `by_deg` counter-clockwise of theirs."""
+    whole, part = divmod(by_deg / BIN_DEG, 1)
+    lower = np.roll(probabilities, int(whole))
+    return np.asarray((1 - part) * lower + part * np.roll(lower, 1))
 
 
 def _basis(heading_deg: Tensor, n_waves: int) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoomloc import checkpoint, markov
-from zoomloc.answer import Spot, areas_holding, as_mass, distinct_spots, radii_holding
+from zoomloc.answer import Mass, Spot, areas_holding, as_mass, distinct_spots, radii_holding
 from zoomloc.encoder import shrink
 from zoomloc.errors import CheckpointError
 from zoomloc.grid import Grid
+from zoomloc.heading import arcs_holding, likeliest, turned
 from zoomloc.index import Index
 from zoomloc.model import AnyModel, misfit, pick_device
 from zoomloc.pointer import PointerModel
@@ -176,7 +177,34 @@ def predict(
         not_here=leaves.not_here,
         unexpanded=leaves.unexpanded,
         posterior=leaf_map(leaves, grid) if how == "posterior" else None,
+        **_facing(leaves, grid, mass, point, radius_m),
     )
+
+
+def _facing(
+    leaves: Leaves, grid: Grid, mass: Mass, point: tuple[float, float], radius_m: float
+) -> dict[str, Any]:
+    """What is said of the heading: the mean over the leaves within the radius of the answer."""
+    if leaves.headings is None:
+        return {}
+    n = len(leaves.headings)
+    away_m = np.hypot(
+        (mass.cols[:n] + 0.5) * grid.leaf_m - point[0], (mass.rows[:n] + 0.5) * grid.leaf_m - point[1]
+    )
+    weight = mass.probabilities[:n] * (away_m <= radius_m)
+    if weight.sum() == 0:
+        return {}
+    probabilities = weight / weight.sum() @ leaves.headings
+    lat, lon = grid.unproject(*_xy(grid, point))
+    lean_deg = float(grid.convergence_deg(np.array([lat]), np.array([lon]))[0])
+    heading_deg = likeliest(probabilities)
+    arcs = arcs_holding(probabilities, heading_deg, SHARES)
+    return {
+        "heading_deg": (heading_deg + lean_deg) % 360,
+        "heading_50_deg": arcs[0],
+        "heading_90_deg": arcs[1],
+        "headings": turned(probabilities, lean_deg).astype(np.float32),
+    }
 
 
 def _answer(grid: Grid, leaves: Leaves, spots: Sequence[Spot], how: Search) -> tuple[float, float]:

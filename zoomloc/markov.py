@@ -1,6 +1,7 @@
 """Searching the tree of cells with the pointer model, whose decisions depend on the cell and the photo alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,10 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generation.search import Step, best_first, tree_search
+from zoomloc.heading import log_densities
 from zoomloc.index import Index
-from zoomloc.pointer import PointerModel, Questions, at_own
-from zoomloc.posterior import Leaves, as_leaves
+from zoomloc.pointer import PointerModel, Questions, at_own, heading_waves
+from zoomloc.posterior import Leaves, as_leaves, reweighed
 from zoomloc.priors import Evidence
+
+# Leaves of a photo, the most probable, for which headings are kept.
+HEADED = 1024
 
 
 @torch.inference_mode()
@@ -43,8 +48,36 @@ def posterior(
             epsilon=epsilon,
             evidence=known,
         )
-        found.append(as_leaves(tree, index.grid, known))
+        found.append(_faced(own, index, as_leaves(tree, index.grid, known), known))
     return found
+
+
+def _faced(asked: Questions, index: Index, leaves: Leaves, known: Evidence | None) -> Leaves:
+    """Leaves with the headings that the photo, asked at every level (L, …), would have there, weighed by what is known
+    of its heading."""
+    if asked.heading is None:
+        return leaves
+    if known is None or known.headings is None:
+        return replace(leaves, headings=_headings(asked, index, leaves.paths[:HEADED]))
+    factors = np.concatenate(
+        [
+            _headings(asked, index, leaves.paths[i : i + HEADED]) @ known.headings
+            for i in range(0, len(leaves.paths), HEADED)
+        ]
+        or [np.empty(0)]
+    )
+    worth_left = leaves.unexpanded * float(known.headings.max())
+    leaves = reweighed(leaves, factors, not_here=1.0, worth_left=worth_left)
+    headings = _headings(asked, index, leaves.paths[:HEADED]) * known.headings
+    return replace(leaves, headings=headings / headings.sum(axis=1, keepdims=True))
+
+
+def _headings(asked: Questions, index: Index, paths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Probabilities (n, BINS) of headings at the leaves that paths (n, depth) lead to."""
+    assert asked.heading is not None
+    numbers, which = np.unique(index.numbers(torch.from_numpy(paths[:, :-1])), return_inverse=True)
+    keys = index.at(numbers)[torch.from_numpy(which), torch.from_numpy(paths[:, -1])]
+    return log_densities(heading_waves(asked.heading[-1], keys)).exp().cpu().numpy()
 
 
 @torch.inference_mode()

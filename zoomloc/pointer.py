@@ -97,7 +97,7 @@ class PointerModel(nn.Module):
         All sizes at once, since reading the photo's patches costs most.
         """
         size = self.sizes["photo"](_size(side_m.flatten())).unflatten(0, side_m.shape)  # (B, L, C)
-        asking = self.alternatives
+        asking: Tensor = self.alternatives
         if self.config.heading_waves:
             asking = torch.cat([asking, self.facing])
         x = (asking + size[:, :, None]).flatten(1, 2)  # (B, L Q, C)
@@ -153,7 +153,8 @@ class Questions(NamedTuple):
 
     def at(self, which: Any) -> "Questions":
         """Those that an index selects."""
-        return Questions(*(None if part is None else part[which] for part in self))
+        heading = None if self.heading is None else self.heading[which]
+        return Questions(self.query[which], self.weight[which], self.not_here[which], heading)
 
 
 def at_all(asked: Questions, keys: Tensor) -> Tensor:

@@ -21,13 +21,16 @@ class Leaves:
 
     paths: (n, depth). probabilities: (n,) float64, over the whole region. not_here: the probability that the photo
     was not taken on this map at all. unexpanded: at most so much is on leaves that the search did not look at.
-    The three sum to 1, and to less where a beam dropped branches.
+    The three sum to 1, and to less where a beam dropped branches. headings: (m, BINS) probabilities of the camera's
+    heading, clockwise from the grid's north, were the photo taken at each of the first m leaves; None where the model
+    says nothing of it.
     """
 
     paths: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     not_here: float = 0.0
     unexpanded: float = 0.0
+    headings: NDArray[np.float32] | None = None
 
     @property
     def here(self) -> float:
@@ -89,8 +92,14 @@ def weighed(leaves: Leaves, evidence: Evidence, *, worth_left: float = 0.0) -> L
     cells left closed, all counted as leading to leaves, may have been wrong branches. Where the evidence leaves no
     place, the photo is not here.
     """
-    worth = leaves.probabilities * evidence.of(leaves.paths)
-    not_here = leaves.not_here * evidence.not_here
+    factors = evidence.of(leaves.paths)
+    return reweighed(leaves, factors, not_here=evidence.not_here, worth_left=worth_left)
+
+
+def reweighed(leaves: Leaves, factors: NDArray[np.float64], *, not_here: float, worth_left: float) -> Leaves:
+    """Probabilities times factors, those of the leaves (n,) and that of "not here", made to sum to 1; see `weighed`."""
+    worth = leaves.probabilities * factors
+    not_here = leaves.not_here * not_here
     total = float(worth.sum()) + not_here + worth_left
     if total == 0:
         return Leaves(leaves.paths[:0], worth[:0], not_here=1.0)

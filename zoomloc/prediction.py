@@ -29,7 +29,10 @@ class Prediction:
     search did not look. If it was taken here, then with 50 % and 90 % probability: radius_50_m, radius_90_m, within
     this circle around the answer; area_50_m2, area_90_m2, on so much ground, the likeliest leaves together (all nan
     where the search kept too little). posterior: (side, side) float32 over all leaves, row 0 in the north; None
-    unless the whole tree was searched.
+    unless the whole tree was searched. heading_deg: where the camera looked, clockwise from true north, if it stood at
+    the answer: the direction around which the most of the probability lies; heading_50_deg and heading_90_deg: how far
+    to each side of it 50 % and 90 % lie; headings: (BINS,) the probabilities of all of `zoomloc.heading`'s bins. All
+    None where the model says nothing of it.
     """
 
     photo: str
@@ -48,3 +51,7 @@ class Prediction:
     not_here: float = 0.0
     unexpanded: float = 0.0
     posterior: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    heading_deg: float | None = None
+    heading_50_deg: float | None = None
+    heading_90_deg: float | None = None
+    headings: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)

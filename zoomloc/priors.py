@@ -21,6 +21,7 @@ from scipy.special import ndtr
 
 from zoomloc.errors import PriorError
 from zoomloc.grid import Grid
+from zoomloc.heading import BIN_DEG, BINS
 from zoomloc.photo import Photo
 from zoomloc.region import Region
 
@@ -43,7 +44,7 @@ class Density(Protocol):
 
 
 class Prior(Protocol):
-    """Something known of a position. wrong: the probability that it says nothing, 0..1."""
+    """Something known of the position; of the heading, see Facing. wrong: the probability that it says nothing."""
 
     @property
     def wrong(self) -> float: ...
@@ -75,6 +76,26 @@ class Within:
         return _Even(shapely.transform(self.area, lambda p: np.array([grid.project(y, x) for x, y in p])))
 
 
+@dataclass(frozen=True)
+class Facing:
+    """A measured heading of the camera, clockwise from true north, with its standard deviation. wrong: the probability
+    that it says nothing."""
+
+    heading_deg: float
+    sigma_deg: float
+    wrong: float = WRONG
+
+    def on(self, grid: Grid) -> Values:
+        """How much likelier it makes each of the heading's bins than they are evenly, (BINS,), clockwise from the
+        grid's north."""
+        lat, lon = grid.unproject(*grid.centre(grid.root))
+        lean_deg = float(grid.convergence_deg(np.array([lat]), np.array([lon]))[0])
+        off = np.arange(BINS) * BIN_DEG + lean_deg - self.heading_deg
+        turns = (off + 180) % 360 - 180 + 360 * np.arange(-3, 4)[:, None]  # around the circle, for wide ones
+        density = np.exp(-((turns / self.sigma_deg) ** 2) / 2).sum(axis=0)
+        return np.asarray((1 - self.wrong) * density / density.mean() + self.wrong)
+
+
 def near(lat: float, lon: float, radius_m: float, *, wrong: float = WRONG) -> Within:
     """Even over a circle on the ground."""
     azimuths = np.linspace(360, 0, CIRCLE_CORNERS, endpoint=False)
@@ -88,11 +109,14 @@ class Evidence:
 
     Called with numbers of cells, level by level from the root 0 on (see `generation.search.best_first`), it gives a
     factor for each: of a leaf its own, of an inner cell a bound on those of its leaves. not_here: the factor of that.
+    headings: factors of the camera's headings, (BINS,) clockwise from the grid's north, None where nothing is known.
     """
 
-    def __init__(self, priors: Sequence[Prior], grid: Grid) -> None:
+    def __init__(self, priors: Sequence[Prior | Facing], grid: Grid) -> None:
         self.grid = grid
-        self._densities = [(prior.on(grid), prior.wrong) for prior in priors]
+        self._densities = [(prior.on(grid), prior.wrong) for prior in priors if not isinstance(prior, Facing)]
+        headings = [prior.on(grid) for prior in priors if isinstance(prior, Facing)]
+        self.headings: Values | None = np.prod(headings, axis=0) if headings else None
         n = grid.branch**2
         self._first = [(n**level - 1) // (n - 1) for level in range(grid.depth + 2)]
         self._area_m2 = grid.size_m**2
