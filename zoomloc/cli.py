@@ -250,11 +250,14 @@ def _describe(prediction: "Prediction", error_m: float | None) -> str:
     if math.isfinite(prediction.area_90_m2):
         facts.append(f"90 % on {prediction.area_90_m2 / 1e6:.3g} km²")
     if prediction.not_here >= 0.001:
-        facts.append(f"{prediction.not_here:.1%} not on this map")
+        facts.append(f"{prediction.not_here:.1%} not in this region")
     if error_m is not None:
         facts.append(f"{error_m:.0f} m from its EXIF position")
+    answer = f"{prediction.lat:.6f}, {prediction.lon:.6f} ({', '.join(facts)})"
+    if not prediction.located:
+        answer = f"not in this region ({prediction.not_here:.1%} sure); if it were, {answer}"
     lines = [
-        f"{prediction.photo}: {prediction.lat:.6f}, {prediction.lon:.6f} ({', '.join(facts)})",
+        f"{prediction.photo}: {answer}",
         "  zoom path " + " > ".join(str(child) for child in prediction.path),
     ]
     lines.append(f"  places, and the probability within {prediction.radius_m:.0f} m")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoomloc import checkpoint, markov
 from zoomloc.answer import Mass, Spot, areas_holding, as_mass, distinct_spots, radii_holding
+from zoomloc.calibration import Calibration
 from zoomloc.encoder import shrink
 from zoomloc.errors import CheckpointError
 from zoomloc.grid import Grid
@@ -36,6 +37,8 @@ ANSWER_RADIUS_M = 40.0
 # Of the probability, given that the photo is here, for which radii and areas are told.
 SHARES = (0.5, 0.9)
 PHOTOS_AT_ONCE = 8
+# Without a calibration, a photo is called "not in this region" where that is the likelier.
+DEFAULT_THRESHOLD = 0.5
 
 
 class Localizer:
@@ -45,15 +48,16 @@ class Localizer:
     >>> predictions = localizer.locate([photo.pixels], Region.load("region.json"), names=["a.jpg"])
     """
 
-    def __init__(self, model: AnyModel) -> None:
-        self.model = model.eval()
+    def __init__(self, model: AnyModel, calibration: Calibration | None = None) -> None:
+        self.model, self.calibration = model.eval(), calibration
         self.device = next(model.parameters()).device
         self._indexes: dict[Region, Index] = {}
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str = "auto") -> "Localizer":
         """Load a checkpoint folder. Raises CheckpointError or ConfigError."""
-        return cls(checkpoint.load(Path(folder)).to(pick_device(device)))
+        model = checkpoint.load(Path(folder)).to(pick_device(device))
+        return cls(model, checkpoint.load_calibration(Path(folder), model))
 
     def index(self, region: Region) -> Index:
         """The region's index, opened once. Raises CheckpointError if the model zooms to another depth."""
@@ -88,7 +92,7 @@ class Localizer:
         features = self.encode(torch.from_numpy(small), torch.tensor(known))
         leaves = self.zoom(features, region, how=how, evidence=evidence)
         return [
-            predict(found, region, name, how, top_k, radius_m)
+            predict(found, region, name, how, top_k, radius_m, self.threshold)
             for found, name in zip(leaves, names, strict=True)
         ]
 
@@ -127,18 +131,33 @@ class Localizer:
                 return [
                     found
                     for part, its in zip(parts, each, strict=True)
-                    for found in markov.posterior(self.model, index, part, epsilon=epsilon, evidence=its)
+                    for found in markov.posterior(
+                        self.model, index, part, epsilon=epsilon, evidence=its, calibration=self.calibration
+                    )
                 ]
-            return [found for part in parts for found in markov.beam(self.model, index, part, width=width)]
+            return [
+                found
+                for part in parts
+                for found in markov.beam(self.model, index, part, width=width, calibration=self.calibration)
+            ]
         n_leaves = region.grid.branch ** (2 * region.grid.depth)
         if width is None and n_leaves > MAX_POSTERIOR_LEAVES:
             raise CheckpointError(
                 f"region '{region.name}' has {n_leaves} leaves, too many for the full posterior; use --search beam"
             )
-        leaves = [found for part in parts for found in search(self.model, index, part, width=width)]
+        leaves = [
+            found
+            for part in parts
+            for found in search(self.model, index, part, width=width, calibration=self.calibration)
+        ]
         return [
             found if its is None else weighed(found, its) for found, its in zip(leaves, known, strict=True)
         ]
+
+    @property
+    def threshold(self) -> float:
+        """The probability of not being on the map above which a photo is called so."""
+        return self.calibration.threshold if self.calibration else DEFAULT_THRESHOLD
 
     def check_fits(self, region: Region) -> None:
         """Raises CheckpointError where the model zooms otherwise than the region does."""
@@ -147,9 +166,15 @@ class Localizer:
 
 
 def predict(
-    leaves: Leaves, region: Region, name: str, how: Search, top_k: int, radius_m: float = ANSWER_RADIUS_M
+    leaves: Leaves,
+    region: Region,
+    name: str,
+    how: Search,
+    top_k: int,
+    radius_m: float = ANSWER_RADIUS_M,
+    threshold: float = DEFAULT_THRESHOLD,
 ) -> Prediction:
-    """Turn the leaves a search found into an answer."""
+    """Turn the leaves a search found into an answer. threshold: of `not_here`, for a photo to be located."""
     grid, mass = region.grid, as_mass(leaves, region.grid)
     radius_m = max(radius_m, grid.leaf_m)  # within a leaf one point is as good as another
     spots = distinct_spots(mass, radius_m=radius_m, top_k=top_k)
@@ -175,6 +200,7 @@ def predict(
         radius_m=radius_m,
         search=how,
         not_here=leaves.not_here,
+        threshold=threshold,
         unexpanded=leaves.unexpanded,
         posterior=leaf_map(leaves, grid) if how == "posterior" else None,
         **_facing(leaves, grid, mass, point, radius_m),

@@ -1,7 +1,7 @@
 """Searching the tree of cells with the pointer model, whose decisions depend on the cell and the photo alone."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generation.search import Step, best_first, tree_search
+from zoomloc.calibration import Calibration, Correction
 from zoomloc.heading import log_densities
 from zoomloc.index import Index
 from zoomloc.pointer import PointerModel, Questions, at_own, heading_waves
@@ -17,6 +18,8 @@ from zoomloc.priors import Evidence
 
 # Leaves of a photo, the most probable, for which headings are kept.
 HEADED = 1024
+# The model's word on "not here" counts as no more certain than this.
+MIN_ODDS = 1e-6
 
 
 @torch.inference_mode()
@@ -27,19 +30,20 @@ def posterior(
     *,
     epsilon: float,
     evidence: Sequence[Evidence | None] | None = None,
+    calibration: Calibration | None = None,
 ) -> list[Leaves]:
     """The certified posterior of each photo: tokens (B, patches, C) -> B results.
 
     Cells are opened in the order of their probability until those left hold less than `epsilon` of what the leaves
     found hold; 0 opens all. evidence: what else is known of each photo, which counts in all of that.
     """
-    asked = ask(model, index, photos)
+    decisions = _Decisions.of(model, index, photos, calibration)
     found = []
     for i, known in enumerate(evidence or [None] * len(photos)):
-        own = asked.at((slice(None), i))
 
-        def expand(numbers: NDArray[np.int64], own: Questions = own) -> NDArray[np.float32]:
-            return _decide(own, index, numbers).cpu().numpy()
+        def expand(numbers: NDArray[np.int64], i: int = i) -> NDArray[np.float32]:
+            level = torch.from_numpy(index.levels(numbers)).to(photos.device)
+            return decisions.at((level, i), numbers).cpu().numpy()
 
         tree = best_first(
             expand,
@@ -48,6 +52,7 @@ def posterior(
             epsilon=epsilon,
             evidence=known,
         )
+        own = decisions.asked.at((slice(None), i))
         found.append(_faced(own, index, as_leaves(tree, index.grid, known), known))
     return found
 
@@ -81,30 +86,40 @@ def _headings(asked: Questions, index: Index, paths: NDArray[np.int64]) -> NDArr
 
 
 @torch.inference_mode()
-def beam(model: PointerModel, index: Index, photos: Tensor, *, width: int) -> list[Leaves]:
+def beam(
+    model: PointerModel,
+    index: Index,
+    photos: Tensor,
+    *,
+    width: int,
+    calibration: Calibration | None = None,
+) -> list[Leaves]:
     """The `width` best paths of each photo, cut to so many at every level; 1 is greedy."""
+    decisions = _Decisions.of(model, index, photos, calibration)
     paths, log_probability = tree_search(
-        stepper(model, index, photos),
+        decisions.step,
         lambda _: None,
         batch=len(photos),
         depth=index.grid.depth,
         width=width,
     )
-    return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
+    not_here = decisions.not_here_log_odds().double().sigmoid().tolist()
+    columns = paths.numpy(), log_probability.double().exp().numpy(), not_here
+    return [Leaves(*each) for each in zip(*columns, strict=True)]
 
 
-def stepper(model: PointerModel, index: Index, photos: Tensor) -> Step:
+def stepper(
+    model: PointerModel, index: Index, photos: Tensor, calibration: Calibration | None = None
+) -> Step:
     """How a search asks about photos, tokens (B, patches, C): paths (B, n, l) -> log-probabilities (B, n, children) of
     the next child; they sum to that of the photo being in the path's cell."""
-    asked = ask(model, index, photos)
+    return _Decisions.of(model, index, photos, calibration).step
 
-    def step(paths: Tensor) -> Tensor:
-        batch, n, level = paths.shape
-        numbers = index.numbers(paths.flatten(0, 1))
-        own = asked.at((level, torch.arange(batch).repeat_interleave(n)))
-        return at_own(own, index.at(numbers))[:, :-1].unflatten(0, (batch, n))
 
-    return step
+@torch.inference_mode()
+def not_here_log_odds(model: PointerModel, index: Index, photos: Tensor) -> Tensor:
+    """What the model says, uncalibrated, of photos (B, patches, C) not being on a map: (B,) log-odds."""
+    return _Decisions.of(model, index, photos, None).not_here_log_odds()
 
 
 def ask(model: PointerModel, index: Index, photos: Tensor) -> Questions:
@@ -114,7 +129,39 @@ def ask(model: PointerModel, index: Index, photos: Tensor) -> Questions:
     return model.ask(photos, side_m.expand(len(photos), -1))
 
 
-def _decide(asked: Questions, index: Index, numbers: NDArray[np.int64]) -> Tensor:
-    """One photo, asked at every level (L, …), at the cells with these numbers: (m, children + 1)."""
-    level = torch.from_numpy(index.levels(numbers)).to(asked.query.device)
-    return at_own(asked.at(level), index.at(numbers))
+@dataclass(frozen=True)
+class _Decisions:
+    """What a model decides for B photos at cells of an index, asked at L levels, and how that is corrected."""
+
+    index: Index
+    asked: Questions
+    correction: Correction | None
+
+    @classmethod
+    def of(
+        cls, model: PointerModel, index: Index, photos: Tensor, calibration: Calibration | None
+    ) -> "_Decisions":
+        plain = cls(index, ask(model, index, photos), None)
+        if calibration is None:
+            return plain
+        return replace(
+            plain, correction=calibration.correction(photos, index.grid, plain.not_here_log_odds())
+        )
+
+    def at(self, which: tuple[int | Tensor, int | Tensor], numbers: NDArray[np.int64]) -> Tensor:
+        """At cells with these numbers, for the photos and at the levels that an index of (L, B) selects:
+        log-probabilities (m, children + 1)."""
+        log_p = at_own(self.asked.at(which), self.index.at(numbers))
+        return log_p if self.correction is None else self.correction.at(which).of(log_p)
+
+    def step(self, paths: Tensor) -> Tensor:
+        """At the ends of paths (B, n, l): log-probabilities (B, n, children) of the next child."""
+        batch, n, level = paths.shape
+        photo = torch.arange(batch).repeat_interleave(n)
+        numbers = self.index.numbers(paths.flatten(0, 1))
+        return self.at((level, photo), numbers)[:, :-1].unflatten(0, (batch, n))
+
+    def not_here_log_odds(self) -> Tensor:
+        """That photos are not on the map: (B,)."""
+        each = torch.arange(self.asked.query.shape[1])
+        return self.at((0, each), np.zeros(len(each), np.int64))[:, -1].exp().logit(MIN_ODDS)

@@ -98,6 +98,7 @@ def _facts(prediction: Prediction) -> dict[str, Any]:
         "radius_90_m": _number(prediction.radius_90_m),
         "area_50_m2": _number(prediction.area_50_m2),
         "area_90_m2": _number(prediction.area_90_m2),
+        "located": prediction.located,
         "not_here": _number(prediction.not_here),
         "unexpanded": _number(prediction.unexpanded),
         "search": prediction.search,

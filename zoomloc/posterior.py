@@ -9,6 +9,7 @@ from torch import Tensor
 
 from generation.cache import Cache
 from generation.search import Found, Step, tree_search
+from zoomloc.calibration import Calibration, tempered
 from zoomloc.grid import Grid
 from zoomloc.index import Index
 from zoomloc.model import ZoomModel
@@ -39,26 +40,44 @@ class Leaves:
 
 
 @torch.inference_mode()
-def search(model: ZoomModel, index: Index, photos: Tensor, *, width: int | None) -> list[Leaves]:
+def search(
+    model: ZoomModel,
+    index: Index,
+    photos: Tensor,
+    *,
+    width: int | None,
+    calibration: Calibration | None = None,
+) -> list[Leaves]:
     """Zoom in on each photo: features (B, C) -> B results. width: 1 greedy, k a beam, None the full posterior."""
-    step, cache = stepper(model, index, photos)
+    step, cache = stepper(model, index, photos, calibration)
     paths, log_probability = tree_search(
         step, cache.take, batch=len(photos), depth=index.grid.depth, width=width
     )
-    return [Leaves(p, q) for p, q in zip(paths.numpy(), log_probability.double().exp().numpy(), strict=True)]
+    p = log_probability.double().exp()
+    if calibration is None:
+        return [Leaves(*each) for each in zip(paths.numpy(), p.numpy(), strict=True)]
+    log_odds = calibration.log_odds(photos).double().cpu()
+    p = p * (-log_odds).sigmoid()[:, None]
+    return [Leaves(*each) for each in zip(paths.numpy(), p.numpy(), log_odds.sigmoid().tolist(), strict=True)]
 
 
-def stepper(model: ZoomModel, index: Index, photos: Tensor) -> tuple[Step, Cache]:
-    """How a search asks about photos, features (B, C): paths (B, n, l) -> log-probabilities (B, n, children) of the next
-    child; and the cache, whose rows are the paths."""
+def stepper(
+    model: ZoomModel, index: Index, photos: Tensor, calibration: Calibration | None = None
+) -> tuple[Step, Cache]:
+    """How a search asks about photos, features (B, C): paths (B, n, l) -> log-probabilities (B, n, children) of the
+    next child; and the cache, whose rows are the paths."""
     decoder, cache = model.decoder, model.decoder.start()
+    temperature = calibration.temperatures(index.grid).to(photos) if calibration else None
 
     def step(paths: Tensor) -> Tensor:
         batch, n, level = paths.shape
         context = decoder.action_embed(paths[:, :, -1].flatten().to(photos.device)) if level else photos
         views = index.features(paths.flatten(0, 1))
         logits = decoder.step(context, views, cache)
-        return logits.float().log_softmax(-1).unflatten(0, (batch, n))
+        log_p = logits.float().log_softmax(-1)
+        if temperature is not None:
+            log_p = tempered(log_p, temperature[level])
+        return log_p.unflatten(0, (batch, n))
 
     return step, cache
 

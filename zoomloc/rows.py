@@ -4,8 +4,8 @@ Columns, in this order; null where unknown or not applicable:
 
 file             the photo or video, as it was named
 frame_s          of a video: the frame's time, in seconds from its start
-status           "located"; "uncertain": the confidence is below what was asked for; "outside": likelier in none of
-                 the regions than in one; "failed"
+status           "located"; "uncertain": the confidence is below what was asked for; "outside": too
+                 likely in none of the regions; "failed"
 reason           why it failed, one line
 lat, lon         the answer, WGS 84 degrees; null where the photo is outside or failed
 confidence       the probability that the photo was taken within the answer's radius (40 m unless asked otherwise)
@@ -98,7 +98,7 @@ def of_prediction(
     """What a prediction says of a photo. not_here: of all regions asked, where there were several."""
     not_here = prediction.not_here if not_here is None else not_here
     confidence = prediction.places[0].probability if prediction.places else 0.0
-    outside = not_here > 0.5
+    outside = not_here > prediction.threshold
     status: Status = "outside" if outside else "located" if confidence >= min_confidence else "uncertain"
     distance_m = None if outside else error_m(photo, prediction)
     places = [

@@ -54,6 +54,7 @@ def test_geojson(tmp_path):
         "radius_90_m": 412.5,
         "area_50_m2": 1600.0,
         "area_90_m2": 3200.0,
+        "located": True,
         "not_here": 0.1,
         "unexpanded": 0.001,
         "search": "posterior",

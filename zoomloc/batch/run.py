@@ -181,7 +181,15 @@ class Batch:
         told, none = competing.compete(found)
         leaves, region = max(zip(told, self.regions, strict=True), key=lambda pair: pair[0].here)
         options = self.options
-        prediction = predict(leaves, region, decoded.job.file, options.how, options.top_k, options.radius_m)
+        prediction = predict(
+            leaves,
+            region,
+            decoded.job.file,
+            options.how,
+            options.top_k,
+            options.radius_m,
+            self.localizer.threshold,
+        )
         return of_prediction(
             prediction,
             decoded.photo,
