@@ -1,10 +1,13 @@
 """Walks: batches of sequences that grow together, step by step, which a search keeps, drops, copies and takes back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from generation.sample import Codes, Pick, Processor, Sampling, likeliest, run, taken
+from generation.schedule import Schedule, Step
 
 
 class Walk(Protocol):
@@ -101,3 +104,50 @@ class PathWalk:
         self.at, self.log_p, memory = mark
         self.paths = self.paths[:, : self.at]
         self._memory.undo(memory)
+
+
+class CodeWalk:
+    """A walk of token maps: images under way, of any model here.
+
+    under_way: of `batch` images. pick: of the codes, unless greedily. codes: of every step so far, (rows, t) each.
+    """
+
+    def __init__(
+        self,
+        under_way: Sampling,
+        schedule: Schedule,
+        *,
+        batch: int,
+        pick: Pick,
+        processors: Sequence[Processor] = (),
+    ) -> None:
+        self.batch, self.n_steps, self.at = batch, len(schedule), 0
+        self.codes: Codes = []
+        self.log_p = torch.zeros(batch)
+        self._under_way, self._schedule = under_way, schedule
+        self._pick, self._processors = pick, processors
+
+    def step(self, *, greedy: bool = False) -> None:
+        pick = likeliest if greedy else self._pick
+
+        def noted(logits: Tensor, step: Step) -> Tensor:
+            codes = pick(logits, step)
+            each = logits.log_softmax(-1).gather(-1, codes[..., None])
+            self.log_p = self.log_p + each.sum((1, 2)).cpu()
+            return codes
+
+        this = self._schedule[self.at : self.at + 1]
+        self.codes = run(this, self._under_way, pick=noted, processors=self._processors, codes=self.codes)
+        self.at += 1
+
+    def take(self, rows: Tensor) -> None:
+        self.log_p = self.log_p[rows]
+        self.codes = taken(self.codes, self._under_way.cache, rows)
+
+    def mark(self) -> tuple[int, Tensor, Any]:
+        return self.at, self.log_p, self._under_way.cache.mark()
+
+    def undo(self, mark: tuple[int, Tensor, Any]) -> None:
+        self.at, self.log_p, of_cache = mark
+        self.codes = self.codes[: self.at]
+        self._under_way.cache.undo(of_cache)

@@ -104,18 +104,21 @@ class LlamaGen(nn.Module):
             return self.hidden(x, Context(rotary=self.rotary(self.given(step)), cache=cache))
 
         def head(hidden: Tensor, step: Step) -> Tensor:
-            return self.logits(hidden, self.given(step), torch.tensor(step.positions))
+            wanted = torch.tensor(step.positions, device=hidden.device)
+            return self.logits(hidden, self.given(step), wanted)
 
         return Sampling(feed, core, head, cache)
 
     def given(self, step: Step) -> Tensor:
         """The places of the tokens that a step starts from: those of the step before."""
-        return torch.tensor(self.schedule[step.index - 1].positions if step.index else [-1])
+        places = self.schedule[step.index - 1].positions if step.index else [-1]
+        return torch.tensor(places, device=self.cos.device)
 
     def token_map(self, codes: Codes) -> Tensor:
         """The codes of every step, in their places: (B, side, side)."""
-        places = torch.tensor([place for step in self.schedule for place in step.positions])
         joined = torch.cat(codes, dim=1)
+        order = [place for step in self.schedule for place in step.positions]
+        places = torch.tensor(order, device=joined.device)
         return torch.empty_like(joined).index_copy(1, places, joined).unflatten(1, (self.config.side, -1))
 
     @torch.inference_mode()
