@@ -98,6 +98,9 @@ def _facts(prediction: Prediction) -> dict[str, Any]:
         "radius_90_m": _number(prediction.radius_90_m),
         "area_50_m2": _number(prediction.area_50_m2),
         "area_90_m2": _number(prediction.area_90_m2),
+        "heading_deg": _number(prediction.heading_deg),
+        "heading_50_deg": _number(prediction.heading_50_deg),
+        "heading_90_deg": _number(prediction.heading_90_deg),
         "located": prediction.located,
         "not_here": _number(prediction.not_here),
         "unexpanded": _number(prediction.unexpanded),
@@ -124,6 +127,6 @@ def _position(where: Prediction | Place) -> dict[str, float]:
     return {"lat": round(where.lat, DEGREE_DIGITS), "lon": round(where.lon, DEGREE_DIGITS)}
 
 
-def _number(value: float) -> float | None:
+def _number(value: float | None) -> float | None:
     """JSON has no nan: what is unknown is null. Six digits, as more would only look exact."""
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None

@@ -54,6 +54,9 @@ def test_geojson(tmp_path):
         "radius_90_m": 412.5,
         "area_50_m2": 1600.0,
         "area_90_m2": 3200.0,
+        "heading_deg": None,
+        "heading_50_deg": None,
+        "heading_90_deg": None,
         "located": True,
         "not_here": 0.1,
         "unexpanded": 0.001,
@@ -102,7 +105,8 @@ def test_json(tmp_path):
     assert written["failures"] == [{"photo": FAILED[0], "error": FAILED[1]}]
     (found,) = written["predictions"]
     assert (found["lat"], found["lon"]) == (46.3123457, 7.98)
-    assert set(found) == set(FOUND.__dataclass_fields__) - {"posterior"}
+    left_out = {"posterior", "headings", "threshold"}
+    assert set(found) == set(FOUND.__dataclass_fields__) - left_out | {"located"}
 
 
 def test_an_unknown_radius_is_null(tmp_path):
