@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from tiles.errors import TilesError
-from zoomloc.batch.command import batch
+from zoomloc.batch.command import batch, tag
 from zoomloc.errors import PhotoError, PriorError, ZoomlocError
 from zoomloc.options import Device, SearchName
 
@@ -87,6 +87,7 @@ class LabelName(StrEnum):
 
 
 app.command()(batch)
+app.command()(tag)
 
 
 @app.command()

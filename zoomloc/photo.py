@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
 from zoomloc.errors import PhotoError
-from zoomloc.xmp import Xmp
+from zoomloc.xmp import Xmp, is_estimate
 
 MAX_PIXELS = 150_000_000  # the largest cameras; more is a mistake or a decompression bomb
 MIN_SIDE_PX = 32  # smaller is an icon or a stub, nothing to find a place by
@@ -80,12 +80,28 @@ def load(path: str | Path, sidecar: str | Path | None = None) -> Photo:
     Raises PhotoError, one line, where there is no whole image of a usable size, or the sidecar is broken.
     """
     path = Path(path)
-    _check_file(path)
     with _open(path) as image:
-        _check_size(image, path)
-        exif = _Exif(image)  # before the pixels, which may be decoded at a smaller scale
-        embedded = _attempt(lambda: Xmp(image.info.get("xmp") or b"")) or Xmp(b"")
+        exif, embedded = (
+            _Exif(image),
+            _embedded(image),
+        )  # before the pixels, which may be decoded at a smaller scale
         pixels = _decode(image, path, exif.orientation)
+    return _photo(path, pixels, exif, embedded, sidecar)
+
+
+def facts(path: str | Path) -> Photo:
+    """What a photo says of itself, nothing decoded: its pixels are (h, w, 0). Raises PhotoError as `load` does, but
+    for what only decoding finds."""
+    path = Path(path)
+    with _open(path) as image:
+        exif = _Exif(image)
+        width, height = image.size if exif.orientation < 5 else image.size[::-1]
+        return _photo(path, np.zeros((height, width, 0), np.uint8), exif, _embedded(image))
+
+
+def _photo(
+    path: Path, pixels: NDArray[np.uint8], exif: "_Exif", embedded: Xmp, sidecar: str | Path | None = None
+) -> Photo:
     edited = _sidecar(Path(sidecar)) if sidecar else Xmp(b"")
     facts = (edited, exif, embedded)
     lat, lon = next(filter(_plausible, (each.position() for each in facts)), None) or (None, None)
@@ -159,8 +175,9 @@ def _check_file(path: Path) -> None:
 
 def _open(path: Path) -> Image.Image:
     """The image with its header read, nothing decoded yet."""
+    _check_file(path)
     try:
-        return Image.open(path, formats=FORMATS)
+        image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         raise _too_large(path, "its size") from None
     except OSError as error:
@@ -169,6 +186,16 @@ def _open(path: Path) -> Image.Image:
         raise _no_image(path) from None
     except Exception:  # a broken file makes Pillow's readers fail in many ways
         raise _no_image(path) from None
+    try:
+        _check_size(image, path)
+    except PhotoError:
+        image.close()
+        raise
+    return image
+
+
+def _embedded(image: Image.Image) -> Xmp:
+    return _attempt(lambda: Xmp(image.info.get("xmp") or b"")) or Xmp(b"")
 
 
 def _check_size(image: Image.Image, path: Path) -> None:
@@ -243,17 +270,28 @@ class _Exif:
         self.gps: Mapping[int, Any] = _attempt(lambda: exif.get_ifd(ExifTags.IFD.GPSInfo)) or {}
         self.orientation: int = self.main.get(ExifTags.Base.Orientation, 1)
 
+    def estimated(self, what: str) -> bool:
+        """Whether the position or the heading is an estimate of ours, which tells nothing of the photo."""
+        method = _attempt(lambda: bytes(self.gps[ExifTags.GPS.GPSProcessingMethod]).decode("latin-1")) or ""
+        return is_estimate(method, what)
+
     def position(self) -> tuple[float, float] | None:
         """(lat, lon) in degrees."""
+        if self.estimated("position"):
+            return None
         tags = ExifTags.GPS
         lat = _attempt(lambda: _degrees(self.gps[tags.GPSLatitude], self.gps[tags.GPSLatitudeRef], "NS"))
         lon = _attempt(lambda: _degrees(self.gps[tags.GPSLongitude], self.gps[tags.GPSLongitudeRef], "EW"))
         return None if lat is None or lon is None else (lat, lon)
 
     def accuracy_m(self) -> float | None:
+        if self.estimated("position"):
+            return None
         return _attempt(lambda: float(self.gps[ExifTags.GPS.GPSHPositioningError]))
 
     def heading_deg(self) -> float | None:
+        if self.estimated("heading"):
+            return None
         return _attempt(lambda: float(self.gps[ExifTags.GPS.GPSImgDirection]))
 
     def film_focal_mm(self) -> float | None:

@@ -13,7 +13,14 @@ RIGHTS = "{http://ns.adobe.com/xap/1.0/rights/}"
 COMMONS = "{http://creativecommons.org/ns#}"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
+ESTIMATE = "ESTIMATE zoomloc"  # how GPSProcessingMethod begins where `zoomloc tag` wrote
+
 COORDINATE = re.compile(r"(\d+),(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?([NSEW])")
+
+
+def is_estimate(method: str, what: str) -> bool:
+    """Whether a GPSProcessingMethod says that `what`, "position" or "heading", was written by `zoomloc tag`."""
+    return ESTIMATE in method and what in method.split(ESTIMATE)[1].split()
 
 
 class Xmp:
@@ -28,16 +35,22 @@ class Xmp:
         except (ElementTree.ParseError, LookupError) as error:  # the latter for an unknown encoding
             raise ValueError(str(error)) from None
 
+    def estimated(self, what: str) -> bool:
+        """Whether the position or the heading is an estimate of ours, which tells nothing of the photo."""
+        return is_estimate(self.values.get(EXIF + "GPSProcessingMethod", ""), what)
+
     def position(self) -> tuple[float, float] | None:
         """(lat, lon) in degrees."""
+        if self.estimated("position"):
+            return None
         lat, lon = self._coordinate("GPSLatitude", "NS"), self._coordinate("GPSLongitude", "EW")
         return None if lat is None or lon is None else (lat, lon)
 
     def accuracy_m(self) -> float | None:
-        return self._number(EXIF + "GPSHPositioningError")
+        return None if self.estimated("position") else self._number(EXIF + "GPSHPositioningError")
 
     def heading_deg(self) -> float | None:
-        return self._number(EXIF + "GPSImgDirection")
+        return None if self.estimated("heading") else self._number(EXIF + "GPSImgDirection")
 
     def film_focal_mm(self) -> float | None:
         return self._number(EXIF + "FocalLengthIn35mmFilm")

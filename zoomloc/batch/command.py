@@ -102,6 +102,49 @@ def batch(
     _finish(counts)
 
 
+def tag(
+    results: Annotated[Path, typer.Argument(help="What `zoomloc batch --out` wrote.")],
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave photos alone whose answer is less sure.")
+    ] = MIN_CONFIDENCE,
+    backup: Annotated[bool, typer.Option(help="Keep each file as it was, as NAME_original.")] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace positions that photos have already.")
+    ] = False,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Write NAME.xmp beside photos, and nothing into them.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Write estimated positions into photos' EXIF, marked as estimates; the pixels stay as they are."""
+    from zoomloc import tables
+    from zoomloc import tag as tagging
+    from zoomloc.progress import progress
+
+    rows = tables.read(results)
+    done = tagging.tag(
+        rows,
+        min_confidence=min_confidence,
+        backup=backup,
+        overwrite=overwrite,
+        sidecars=sidecar,
+        dry_run=dry_run,
+    )
+    found = list(progress(done, "looking" if dry_run else "tagging", len(rows)))
+    outcomes = Counter(each.outcome for each in found)
+    would = "would be " if dry_run else ""
+    _say(
+        f"{would}tagged {outcomes['tagged']}, in sidecars {outcomes['sidecar']}, skipped {outcomes['skipped']}, "
+        f"failed {outcomes['failed']}"
+    )
+    reasons = Counter((each.outcome, each.reason) for each in found if each.outcome != "tagged")
+    for (outcome, reason), count in reasons.most_common():
+        example = next(each.row.name for each in found if (each.outcome, each.reason) == (outcome, reason))
+        _say(f"  {count} × {outcome}: {reason} ({example}{', …' if count > 1 else ''})")
+    if outcomes["failed"]:
+        raise typer.Exit(SOME_FAILED)
+
+
 def jobs_left(out: Path) -> bool:
     """Whether a stopped run towards these results is there to go on with."""
     from zoomloc.batch.journal import place
