@@ -6,8 +6,9 @@ Images are (B, 3, H, W), -1 to 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -206,3 +207,47 @@ class VQTokenizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, h, w) -> images, not clamped."""
         return self.decoder(self.post_quant_conv(self.quantizer.decode(codes)))
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent normal distributions: mean and log_variance (B, C, h, w)."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def draw(self, generator: torch.Generator | None = None) -> Tensor:
+        """A latent (B, C, h, w), through which gradients pass."""
+        noise = torch.randn(self.mean.shape, generator=generator).to(self.mean)
+        return self.mean + (self.log_variance / 2).exp() * noise
+
+    def kl(self) -> Tensor:
+        """Divergence from standard normal distributions, (B,), which training adds to the loss of the images."""
+        each = self.mean.square() + self.log_variance.exp() - 1 - self.log_variance
+        return each.sum((1, 2, 3)) / 2
+
+
+class KLTokenizer(nn.Module):
+    """The KL autoencoder of latent diffusion (arXiv 2112.10752): latents are not codes but numbers, drawn from normal
+    distributions. By default the KL-16 that MAR and FlowAR use: 16 pixels and 16 numbers a token."""
+
+    def __init__(self, width: int = 16, config: CNNConfig | None = None) -> None:
+        super().__init__()
+        config = config or CNNConfig()
+        self.encoder = Encoder(replace(config, latent=2 * width))
+        self.decoder = Decoder(replace(config, latent=width))
+        self.quant_conv = nn.Conv2d(2 * width, 2 * width, 1)
+        self.post_quant_conv = nn.Conv2d(width, width, 1)
+
+    def posterior(self, images: Tensor) -> Gaussian:
+        """What latents of images (B, 3, H, W) may be."""
+        mean, log_variance = self.quant_conv(self.encoder(images)).chunk(2, dim=1)
+        return Gaussian(mean, log_variance.clamp(-30, 20))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images -> their likeliest latents (B, width, h, w)."""
+        return self.posterior(images).mean
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents (B, width, h, w) -> images, not clamped."""
+        return self.decoder(self.post_quant_conv(latent))

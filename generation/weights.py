@@ -134,6 +134,8 @@ VAR_TOKENIZER = Layout(
     )
 )
 
+KL_TOKENIZER = Layout((*VAR_TOKENIZER.rules, (r"\.qkv\.", ".{q,k,v}.")))
+
 LLAMAGEN_TOKENIZER = Layout(
     (
         (r"\.levels\.(\d)\.", r".conv_blocks.\1."),
