@@ -69,15 +69,17 @@ def save(module: nn.Module, layout: Layout, constants: Mapping[str, Tensor] | No
 
 
 def _var_constants(module: Any) -> State:
-    """The level of every token, the mask as a bias, and the bias that keys do not have."""
+    """The level of every token, the mask as a bias, the bias that keys do not have; the sides, in blocks of M-VAR."""
     steps = step_numbers(module.schedule)
     bias = torch.zeros(len(steps), len(steps)).masked_fill(~block_causal(module.schedule), -torch.inf)
-    zeros = {
-        f"{name}.zero_k_bias": torch.zeros_like(part.q_bias)
-        for name, part in module.named_modules()
-        if hasattr(part, "q_bias")
-    }
-    return {"lvl_1L": steps[None], "attn_bias_for_masking": bias[None, None], **zeros}
+    state = {"attn_bias_for_masking": bias[None, None]}
+    if hasattr(module, "level"):
+        state["lvl_1L"] = steps[None]
+    for i, block in enumerate(module.blocks):
+        state[f"blocks.{i}.attn.zero_k_bias"] = torch.zeros_like(block.attn.q_bias)
+        if hasattr(block, "mamba"):
+            state[f"blocks.{i}.attn.patch_nums"] = torch.tensor(module.config.sides)
+    return state
 
 
 _VAR_RULES: tuple[Rule, ...] = (
@@ -95,7 +97,7 @@ _VAR_RULES: tuple[Rule, ...] = (
     (r"\.modulation\.linear\.", ".ada_lin.1."),
     (r"\.modulation\.offset$", ".ada_gss"),
 )
-VAR = Layout(_VAR_RULES, _var_constants)
+VAR = Layout(_VAR_RULES, _var_constants)  # MVAR, FlexVAR and M-VAR too
 
 LLAMAGEN = Layout(  # and NAR
     (
