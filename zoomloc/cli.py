@@ -111,7 +111,11 @@ def evaluate(
     search: Annotated[list[SearchName], typer.Option(help="Repeat for several.")] = list(SearchName),  # noqa: B006
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many photos.")] = None,
     labels: Annotated[LabelName, typer.Option(help="Which paths count as right.")] = LabelName.grid,
+    others: Annotated[
+        list[Path] | None, typer.Option(help="Dataset of another place, to be told from; may be repeated.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Draw reliability and coverage here (.png).")] = None,
     device: Device = "auto",
 ) -> None:
     """Measure a checkpoint on the photos of a dataset, beside chance."""
@@ -121,6 +125,7 @@ def evaluate(
     from zoomloc.evaluate import table
     from zoomloc.files import atomic
     from zoomloc.localizer import Localizer
+    from zoomloc.reliability import plot
 
     localizer = Localizer.from_pretrained(checkpoint, device=device)
     report = run(
@@ -130,11 +135,40 @@ def evaluate(
         searches=[name.value for name in search],
         limit=limit,
         labels=labels.value,
+        others=others or (),
     )
     Console(width=None if sys.stdout.isatty() else 140).print(table(report))
     if out:
         with atomic(out) as draft:
             draft.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    claims = {name: each.claims for name, each in report.outcomes.items() if each.claims}
+    if plots and claims:
+        plot(claims, plots)
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder; the calibration is kept there.")],
+    data: Annotated[list[Path], typer.Argument(help="Folders with manifest.parquet and region.json.")],
+    others: Annotated[
+        list[Path] | None, typer.Option(help="Dataset of another place; may be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Photos that the model was not trained on.")] = "val",
+    device: Device = "auto",
+) -> None:
+    """Fit a checkpoint's probabilities, and when it says "not in this region", to photos it was not trained on."""
+    from zoomloc.calibrate import calibrate as fit
+    from zoomloc.calibration import save
+    from zoomloc.localizer import Localizer
+
+    found = fit(Localizer.from_pretrained(checkpoint, device=device), data, others=others or (), split=split)
+    for side_m, temperature in zip(found.side_m, found.temperature, strict=True):
+        typer.echo(f"temperature {temperature:.3g} in cells of {side_m:g} m")
+    threshold = f"not in this region above {found.threshold:.1%}"
+    typer.echo(f"{threshold}, which {found.false_rejection:.0%} of the photos from there exceed")
+    if not found.elsewhere.own:
+        typer.echo("what the model itself says of photos from elsewhere does not count; name --others to fit it")
+    typer.echo(f"calibration: {save(found, checkpoint)}")
 
 
 @app.command()
