@@ -15,6 +15,7 @@ from tiles.errors import TilesError
 from zoomloc.batch.command import batch, tag
 from zoomloc.errors import PhotoError, PriorError, ZoomlocError
 from zoomloc.options import Device, SearchName
+from zoomloc.track_command import track
 
 if TYPE_CHECKING:
     from zoomloc.prediction import Prediction
@@ -87,6 +88,7 @@ class LabelName(StrEnum):
 
 
 app.command()(batch)
+app.command()(track)
 app.command()(tag)
 
 

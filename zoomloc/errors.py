@@ -33,6 +33,10 @@ class PriorError(ZoomlocError):
     """What is said to be known of a position, and is not understood or lies off the region."""
 
 
+class TrackError(ZoomlocError):
+    """Photos whose times do not make a walk, or a track of times that cannot be read."""
+
+
 class OutputError(ZoomlocError):
     """A result that cannot be written where it was asked for."""
 

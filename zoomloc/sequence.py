@@ -41,12 +41,15 @@ class Motion:
     lost: of a jump to anywhere between two photos. returns: of being on the map again after not being here.
     elsewhere: the probability of not being here that the model takes for granted, and that a jump leads to.
     cut: the share of the probability that is spread evenly to keep few leaves.
+
+    The exponent, and that photos are mute at times, were fitted to simulated drives with a photo every ten metres or
+    so (see docs/results/sequences.md).
     """
 
     speed_m_s: float = SPEEDS_M_S["walk"]
-    exponent: float = 0.6
-    mute: float = 0.02
-    lost: float = 0.005
+    exponent: float = 0.25
+    mute: float = 0.05
+    lost: float = 1e-3
     returns: float = 0.05
     elsewhere: float = 0.5
     cut: float = 1e-3
@@ -83,18 +86,21 @@ class Belief:
 def sighting(leaves: Leaves, grid: Grid, motion: Motion) -> Sighting:
     """What the posterior of a photo says of where it was taken, whatever the photos around it."""
     n = grid.n_cells(grid.depth) ** 2
-    rows, cols = rows_cols(leaves.paths, grid.branch)
+    kept = _holding(leaves.probabilities, motion.cut * float(leaves.probabilities.sum()))
+    rows, cols = rows_cols(leaves.paths[kept], grid.branch)
     numbers = rows * grid.n_cells(grid.depth) + cols
     order = np.argsort(numbers)
+    probabilities = leaves.probabilities[kept][order]
     even = (1 - motion.elsewhere) / n
-    left = leaves.unexpanded / (n - len(numbers)) if len(numbers) < n else 0.0
+    left = leaves.unexpanded + float(leaves.probabilities[~kept].sum())
+    left = left / (n - len(numbers)) if len(numbers) < n else 0.0
 
     def said(ratio: Any) -> Any:
         return (1 - motion.mute) * ratio**motion.exponent + motion.mute
 
     return Sighting(
         numbers[order],
-        said(leaves.probabilities[order] / even),
+        said(probabilities / even),
         float(said(left / even)),
         float(said(leaves.not_here / motion.elsewhere)),
     )
@@ -148,7 +154,9 @@ class _Chain:
 
     def updated(self, prior: Belief, seen: Sighting) -> tuple[Belief, Belief]:
         """The belief before a photo, listed for the leaves that are kept after it; and the belief after it."""
-        numbers = np.union1d(prior.numbers, seen.numbers)
+        listed = np.zeros(self.n, bool)
+        listed[prior.numbers] = listed[seen.numbers] = True
+        numbers = np.flatnonzero(listed)
         before = np.full(len(numbers), prior.others / self.n)
         before[np.searchsorted(numbers, prior.numbers)] += prior.probabilities
         likelihood = np.full(len(numbers), seen.others)
@@ -160,10 +168,9 @@ class _Chain:
         kept = _holding(after, self.motion.cut * float(after.sum()))
         others += float(after[~kept].sum())
         everywhere = float(prior.probabilities.sum()) + prior.others
-        listed = Belief(
-            numbers[kept], before[kept], max(everywhere - float(before[kept].sum()), 0.0), prior.not_here
-        )
-        return listed, Belief(numbers[kept], after[kept] / total, others / total, not_here / total)
+        unlisted = max(everywhere - float(before[kept].sum()), 0.0)
+        weighed = Belief(numbers[kept], before[kept], unlisted, prior.not_here)
+        return weighed, Belief(numbers[kept], after[kept] / total, others / total, not_here / total)
 
     def seen_from(self, filtered: Belief, before: Belief, after: Belief, gap_s: float) -> Belief:
         """The belief with what came later: from the beliefs one step on, before its photo and smoothed."""
@@ -187,10 +194,13 @@ class _Chain:
 
     def _spread(self, numbers: Numbers, values: Values, gap_s: float) -> Any:
         """Values of leaves after a step, (side, side); sparse where there are few."""
-        rows, cols = np.divmod(numbers, self.side)
-        field: Any = sparse.csr_array((values, (rows, cols)), shape=(self.side, self.side))
         step = self._step(gap_s)
-        return step @ (field if len(numbers) * DENSE < self.n else field.toarray()) @ step
+        if len(numbers) * DENSE < self.n:
+            where = np.divmod(numbers, self.side)
+            return step @ sparse.csr_array((values, where), shape=(self.side, self.side)) @ step
+        field = np.zeros(self.n)
+        field[numbers] = values
+        return (step @ (step @ field.reshape(self.side, self.side)).T).T
 
     def _inside(self, numbers: Numbers, gap_s: float) -> Values:
         """The probability that a step from each leaf ends on the map."""

@@ -196,7 +196,8 @@ def _gpx_point(parent: ElementTree.Element, tag: str, row: Row) -> None:
     if moment and moment.tzinfo:
         _child(point, "time", moment.astimezone(UTC).isoformat().replace("+00:00", "Z"))
     _child(point, "name", Path(row.name).name)
-    _child(point, "desc", f"estimate, confidence {row.confidence:.2f}")
+    sure = "" if row.radius_50_m is None else f", half of the probability within {row.radius_50_m:.0f} m"
+    _child(point, "desc", f"estimate, confidence {row.confidence:.2f}{sure}")
 
 
 def _walk_name(row: Row) -> str:

@@ -1,6 +1,7 @@
 """The filter over leaves, beside a hidden Markov model written out in full."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from zoomloc.sequence import CLOCK_S, REACH_SIGMAS, Motion, sighting, smooth
 
 SMALL = Grid("EPSG:32632", (500_000.0, 5_000_000.0), 480.0, 3, 2)  # 9 x 9 leaves of 53 m
 CITY = Grid("EPSG:32632", (500_000.0, 5_000_000.0), 2560.0, 4, 3)  # 64 x 64 leaves of 40 m
+# Of photos that err independently of each other.
+TRUSTING = Motion(speed_m_s=1.5, exponent=0.6, mute=0.02, lost=0.005, cut=1e-3)
 
 
 def all_paths(grid):
@@ -133,7 +136,7 @@ def errors_m(beliefs, way):
 
 
 def test_a_walk_is_found_where_single_photos_are_not():
-    rng, motion = np.random.default_rng(1), Motion(speed_m_s=1.5)
+    rng, motion = np.random.default_rng(1), TRUSTING
     alone, online, whole = [], [], []
     for _ in range(20):
         way = walk(rng, 15)
@@ -149,11 +152,11 @@ def test_a_walk_is_found_where_single_photos_are_not():
 
 
 def test_little_is_lost_by_keeping_few_leaves():
-    rng, motion = np.random.default_rng(2), Motion(speed_m_s=1.5, cut=1e-3)
+    rng, motion = np.random.default_rng(2), TRUSTING
     photos = [look(rng, xy) for xy in walk(rng, 12)]
     few, all_ = (
         smooth([sighting(p, CITY, m) for p in photos], np.arange(12) * 5.0, CITY, m)
-        for m in (motion, Motion(speed_m_s=1.5, cut=0.0))
+        for m in (motion, replace(TRUSTING, cut=0.0))
     )
     for kind in range(2):
         for ours, exact in zip(few[kind], all_[kind], strict=True):
@@ -162,7 +165,7 @@ def test_little_is_lost_by_keeping_few_leaves():
 
 
 def test_photos_off_the_map_are_told_and_the_way_is_found_again():
-    rng, motion = np.random.default_rng(3), Motion(speed_m_s=1.5)
+    rng, motion = np.random.default_rng(3), TRUSTING
     way = walk(rng, 26)
     away = Leaves(np.empty((0, 3), np.int64), np.empty(0), not_here=0.99, unexpanded=0.01)
     photos = [away if 7 <= i < 18 else look(rng, xy, sharp=20) for i, xy in enumerate(way)]
@@ -173,7 +176,7 @@ def test_photos_off_the_map_are_told_and_the_way_is_found_again():
 
 
 def test_one_photo_sure_of_a_wrong_place_does_not_carry_the_walk_away():
-    rng, motion = np.random.default_rng(4), Motion(speed_m_s=1.5)
+    rng, motion = np.random.default_rng(4), TRUSTING
     way = walk(rng, 11)
     photos = [look(rng, xy, sharp=20) for xy in way]
     photos[5] = Leaves(np.array([[15, 15, 15]]), np.array([0.999]), not_here=0.0005, unexpanded=0.0005)
