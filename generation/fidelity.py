@@ -5,6 +5,7 @@ Images are (H, W, 3) float32, 0 to 1.
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -130,8 +131,8 @@ def legible(text: str, copy: Pixels, letter_px: int) -> float:
     return float(np.mean([LETTERS[k] == letter for k, letter in zip(likeness.argmax(1), text, strict=True)]))
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    centred = rows - rows.mean(1, keepdims=True)
+def _unit(rows: NDArray[Any]) -> NDArray[np.float64]:
+    centred = rows - rows.mean(1, keepdims=True, dtype=np.float64)
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
 
 
@@ -144,4 +145,4 @@ def _letter(letter: str, letter_px: int) -> Pixels:
     image = Image.new("L", (letter_px, letter_px), 255)
     of_size = ImageFont.truetype(str(font), round(1.1 * letter_px))  # capitals are 0.73 of it high
     ImageDraw.Draw(image).text((letter_px / 2, letter_px / 2), letter, 30, of_size, anchor="mm")
-    return np.asarray(image, np.float32) / 255
+    return np.asarray(image, np.float32) / np.float32(255)
