@@ -155,6 +155,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, latent: Tensor) -> Tensor:
+        latent = latent.contiguous(memory_format=torch.channels_last)  # convolutions are faster so
         x = self.levels(self.middle(self.conv_in(latent)))
         return self.conv_out(F.silu(self.norm_out(x)))
 

@@ -17,14 +17,16 @@ class Markov(VAR):
 
     remembers = False
 
-    def forward(self, labels: Tensor, inputs: list[Tensor]) -> Tensor:
+    def map_logits(self, step: Step, labels: Tensor, given: Tensor | None) -> Tensor:
+        """One map, (B, t, codes), from what it starts from: maps need not train at once."""
         condition = self.class_embedding(labels)
         of_blocks, of_head = self.modulations(condition)
-        logits = []
-        for step, given in zip(self.schedule, [None, *inputs], strict=True):
-            x = self.embed(step, condition, given)
-            logits.append(self.head(self.blocks(x, Context(mask=self.mask(step)), of_blocks), of_head))
-        return torch.cat(logits, dim=1)
+        x = self.embed(step, condition, given)
+        return self.head(self.blocks(x, Context(mask=self.mask(step)), of_blocks), of_head)
+
+    def forward(self, labels: Tensor, inputs: list[Tensor]) -> Tensor:
+        given = zip(self.schedule, [None, *inputs], strict=True)
+        return torch.cat([self.map_logits(step, labels, x) for step, x in given], dim=1)
 
 
 class MVAR(Markov):
