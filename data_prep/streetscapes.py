@@ -15,13 +15,13 @@ import typer
 from numpy.typing import NDArray
 
 from data_prep import blur as blurring
-from data_prep import bring, panorama, report
+from data_prep import bring, report
 from data_prep.journal import Journal, stamp_of
 from data_prep.region import adopt, advice
 from data_prep.report import Rejected
 from data_prep.streetscapes_table import Record, read
 from data_prep.threads import in_threads
-from zoomloc import manifest, photo
+from zoomloc import manifest, panorama, photo
 from zoomloc.errors import ConfigError, PhotoError, SourceError
 from zoomloc.region import Region
 

@@ -128,6 +128,16 @@ def smooth(
     return filtered, smoothed[::-1]
 
 
+def together(found: Sequence[Leaves], grid: Grid, motion: Motion) -> Leaves:
+    """Where several photos of one place were taken, by all of them: no one moves. One photo alone keeps its own
+    posterior only if the motion's exponent is 1 and its photos are never mute."""
+    chain = _Chain(grid, motion)
+    belief = chain.start()
+    for leaves in found:
+        _, belief = chain.updated(belief, sighting(leaves, grid, motion))
+    return belief.leaves(grid)
+
+
 class _Chain:
     """The steps of the algorithm on one grid."""
 

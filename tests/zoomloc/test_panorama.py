@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_prep import panorama
+from zoomloc import panorama
 
 WIDTH = 1024
 

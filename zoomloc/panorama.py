@@ -1,4 +1,4 @@
-"""Perspective views out of spherical photos."""
+"""Perspective views out of spherical photos, and where a spherical photo was taken by all of its views."""
 
 import math
 
@@ -6,7 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from zoomloc.photo import Photo
+
 HEIGHT_TO_WIDTH = 3 / 4  # of the views, as most cameras have it
+FOV_DEG, HEIGHT_TO_WIDTH_SEEN = 75.0, 9 / 16  # of those that are localized: what models are trained on
+YAWS_DEG = (0.0, 60.0, 120.0, 180.0, 240.0, 300.0)
 
 
 def is_whole(pixels: NDArray[np.uint8]) -> bool:
@@ -15,17 +19,34 @@ def is_whole(pixels: NDArray[np.uint8]) -> bool:
     return abs(width - 2 * height) <= max(2, 0.01 * width)
 
 
-def view(pixels: NDArray[np.uint8], *, yaw_deg: float, fov_deg: float) -> NDArray[np.uint8]:
+def views(photo: Photo) -> list[NDArray[np.uint8]]:
+    """Views all around out of a photo of the whole sphere, each of FOV_DEG; none out of any other photo.
+
+    A photo of the sphere says so in its XMP. Its proportions alone do not: many a photo is cropped to 2:1.
+    """
+    if photo.projection != "spherical" or not is_whole(photo.pixels):
+        return []
+    shape = {"fov_deg": FOV_DEG, "height_to_width": HEIGHT_TO_WIDTH_SEEN}
+    return [view(photo.pixels, yaw_deg=yaw_deg, **shape) for yaw_deg in YAWS_DEG]
+
+
+def view(
+    pixels: NDArray[np.uint8],
+    *,
+    yaw_deg: float,
+    fov_deg: float,
+    height_to_width: float = HEIGHT_TO_WIDTH,
+) -> NDArray[np.uint8]:
     """What a level perspective camera in the middle of the sphere sees.
 
     pixels: (h, w, 3), equirectangular, the whole sphere, the horizon in the middle row. yaw_deg: where the camera
-    looks, to the right of the panorama's middle column. fov_deg: horizontal, below 180. The view is 4:3 and as
-    fine in its middle as the panorama is there; bilinear.
+    looks, to the right of the panorama's middle column. fov_deg: horizontal, below 180. The view is as fine
+    in its middle as the panorama is there; bilinear.
     """
     height, width = pixels.shape[:2]
     px_per_rad = width / (2 * math.pi)
     view_width = round(2 * px_per_rad * math.tan(math.radians(fov_deg) / 2))
-    view_height = round(view_width * HEIGHT_TO_WIDTH)
+    view_height = round(view_width * height_to_width)
     focal_px = view_width / 2 / math.tan(math.radians(fov_deg) / 2)
     right = (np.arange(view_width) + 0.5 - view_width / 2) / focal_px  # of a ray one unit ahead
     down = (np.arange(view_height) + 0.5 - view_height / 2)[:, None] / focal_px
