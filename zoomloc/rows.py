@@ -25,7 +25,7 @@ milliseconds     of decoding, and its share of the time of its batch
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from zoomloc.outputs import DEGREE_DIGITS, error_m
@@ -119,7 +119,7 @@ def of_prediction(
         probability=_rounded(prediction.probability),
         radius_50_m=_rounded(prediction.radius_50_m),
         radius_90_m=_rounded(prediction.radius_90_m),
-        heading_deg=_rounded(getattr(prediction, "heading_deg", None)),
+        heading_deg=_rounded(prediction.heading_deg),
         not_here=_rounded(not_here),
         region=None if outside else prediction.region,
         path=None if outside else " ".join(str(child) for child in prediction.path),
@@ -128,6 +128,16 @@ def of_prediction(
         exif_distance_m=_rounded(distance_m),
         model=model,
         milliseconds=_rounded(milliseconds),
+    )
+
+
+def judged(row: Row, min_confidence: float) -> Row:
+    """The row, told apart anew: what was located and is less sure than this is uncertain."""
+    sure = (row.confidence or 0) >= min_confidence
+    return (
+        row
+        if row.status not in ("located", "uncertain")
+        else replace(row, status="located" if sure else "uncertain")
     )
 
 

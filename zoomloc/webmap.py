@@ -90,7 +90,7 @@ def _summary(pairs: Sequence[tuple[Photo, Prediction]]) -> str:
 
 def _photo(photo: Photo, prediction: Prediction, region: Region, pyramid: Pyramid) -> dict[str, Any]:
     """What the page knows of one photo. Points are [north, east] in metres from the square's south-west."""
-    truth = None if photo.lat is None or photo.lon is None else _local(photo.lat, photo.lon, region)
+    truth = None if photo.lat is None or photo.lon is None else local(photo.lat, photo.lon, region)
     return {
         "name": prediction.photo,
         "lat": prediction.lat,
@@ -104,10 +104,10 @@ def _photo(photo: Photo, prediction: Prediction, region: Region, pyramid: Pyrami
         "not_here": prediction.not_here,
         "unexpanded": prediction.unexpanded,
         "error_m": error_m(photo, prediction),
-        "answer": _local(prediction.lat, prediction.lon, region),
+        "answer": local(prediction.lat, prediction.lon, region),
         "truth": truth,
         "places": [
-            {"at": _local(place.lat, place.lon, region), "probability": float(place.probability)}
+            {"at": local(place.lat, place.lon, region), "probability": float(place.probability)}
             for place in prediction.places
         ],
         "cells": _cells(prediction, region),
@@ -145,7 +145,7 @@ def _corners(bounds: Bounds, region: Region) -> list[list[float]]:
     return [[bounds.south - south, bounds.west - west], [bounds.north - south, bounds.east - west]]
 
 
-def _local(lat: float, lon: float, region: Region) -> list[float]:
+def local(lat: float, lon: float, region: Region) -> list[float]:
     x, y = region.grid.project(lat, lon)
     return [y - (region.north_west[1] - region.size_m), x - region.north_west[0]]
 

@@ -10,11 +10,13 @@ import typer
 
 from zoomloc.errors import ConfigError, OutputError
 from zoomloc.options import Device, SearchName
+from zoomloc.track_command import Pace
 
 if TYPE_CHECKING:
     from zoomloc.batch.jobs import Job
     from zoomloc.batch.run import Batch
     from zoomloc.batch.tally import Tally
+    from zoomloc.rows import Row
 
 SOME_FAILED = 1
 MIN_CONFIDENCE = 0.5
@@ -56,21 +58,41 @@ def batch(
             min=0, help="Use each photo's EXIF position, good to so many metres; 0: as its camera says."
         ),
     ] = None,
+    heading_prior: Annotated[
+        float | None,
+        typer.Option(
+            "--heading-prior",
+            "--heading-from-exif",
+            min=0,
+            help="Use each photo's EXIF heading, good to so many degrees; 0: to 15.",
+        ),
+    ] = None,
+    sequence: Annotated[
+        Pace | None,
+        typer.Option(
+            help="The photos of a folder are one walk, and frames of a video: locate them together."
+        ),
+    ] = None,
     batch_size: Annotated[str, typer.Option(help="Photos at a time; auto: as many as fit.")] = "auto",
     device: Device = "auto",
 ) -> None:
     """Locate many photos, and write what people can use."""
     if resume and not out:
         raise OutputError("--resume goes on with a file of results; name it with --out")
+    if sequence and (resume or len(region) > 1 or {near, within, gps_prior, heading_prior} != {None}):
+        raise ConfigError("--sequence: locates walks as a whole, in one --region, without --resume or priors")
     from zoomloc import tables
     from zoomloc.batch import jobs, run, tally
+    from zoomloc.batch.journal import place
     from zoomloc.localizer import Localizer
     from zoomloc.region import Region
 
     if out:
         tables.check_suffix(out)
+    if report and report.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"{report}: a report is a page; let its name end in .html")
     work = jobs.find(photos, every_s=_seconds(every), listed=sys.stdin, split=split)
-    places = [Region.load(path) for path in region]
+    regions = [Region.load(path) for path in region]
     options = run.Options(
         how=search.value,
         top_k=top,
@@ -79,23 +101,33 @@ def batch(
         near=near,
         within=within,
         gps_sigma_m=gps_prior,
+        heading_sigma_deg=heading_prior,
         batch_size=_batch_size(batch_size),
     )
-    asked = run.Batch(Localizer.from_pretrained(checkpoint, device=device), places, options)
+    asked = run.Batch(Localizer.from_pretrained(checkpoint, device=device), regions, options)
     if dry_run:
         _describe(asked, work, out, resume=resume)
         return
-    if out is None:
-        counts = tally.Tally()
+    counts = tally.Tally()
+    if sequence:
+        found = _walks(asked, work, sequence)
+        _write(asked, found, out, report)
+        counts.add(found)
+    elif out is None:
+        found = []
         asked.prepare()
-        run.note_all(asked, work, lambda found: _print([tables.json_line(row) for row in found]), counts)
-    elif resume and out.exists() and not jobs_left(out):
+        run.note_all(asked, work, lambda some: _note(some, found if report else None), counts)
+        if report:
+            asked.report(found, report)
+    elif resume and out.exists() and not place(out).exists():
         _say(f"{out}: complete already; delete it to begin again")
-        counts = tally.Tally()
-        counts.add(tables.read(out) if out.suffix.lower() in tables.READERS else [])
+        found = tables.read(out) if out.suffix.lower() in tables.READERS else []
+        counts.add(found)
+        if report and found:
+            asked.report(found, report)
     else:
         try:
-            counts = run.to_file(asked, work, out, resume=resume)
+            counts = run.to_file(asked, work, out, resume=resume, report=report)
         except KeyboardInterrupt:
             _say("what is done is kept; give the same command with --resume to go on")
             raise
@@ -145,11 +177,35 @@ def tag(
         raise typer.Exit(SOME_FAILED)
 
 
-def jobs_left(out: Path) -> bool:
-    """Whether a stopped run towards these results is there to go on with."""
-    from zoomloc.batch.journal import place
+def _walks(asked: "Batch", work: "list[Job]", pace: Pace) -> "list[Row]":
+    """Walks are located as a whole, in one region, by `zoomloc.track`."""
+    from zoomloc.rows import judged
+    from zoomloc.sequence import SPEEDS_M_S, Motion
+    from zoomloc.track import follow
 
-    return place(out).exists()
+    motion, options = Motion(speed_m_s=SPEEDS_M_S[pace.value]), asked.options
+    walks = follow(asked.localizer, asked.regions[0], work, motion=motion, radius_m=options.radius_m)
+    return [judged(row, options.min_confidence) for row in walks.rows]
+
+
+def _write(asked: "Batch", found: "list[Row]", out: Path | None, report: Path | None) -> None:
+    from zoomloc import tables
+
+    if out:
+        tables.write(found, out)
+    else:
+        _note(found, None)
+    if report:
+        asked.report(found, report)
+
+
+def _note(some: "list[Row]", kept: "list[Row] | None") -> None:
+    """Rows on stdout, and kept where a report is to be made of them."""
+    from zoomloc import tables
+
+    _print([tables.json_line(row) for row in some])
+    if kept is not None:
+        kept += some
 
 
 def _finish(counts: "Tally") -> None:

@@ -23,7 +23,7 @@ from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import ConfigError, OutputError, PriorError
 from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, Search, predict
 from zoomloc.posterior import Leaves
-from zoomloc.priors import Evidence, Prior, asked, of_photo
+from zoomloc.priors import Evidence, Facing, Prior, asked, facing_of_photo, of_photo
 from zoomloc.progress import bar
 from zoomloc.region import Region
 from zoomloc.rows import Row, of_prediction
@@ -35,8 +35,9 @@ AT_ONCE = {"cuda": 64, "cpu": 8}  # photos in a batch, where the user leaves it 
 class Options:
     """What decides the results beside photos, regions and model.
 
-    near, within: what is known of all photos, as `priors.asked` takes it. gps_sigma_m: how far the position in each
-    photo's EXIF may be off, 0 for what its camera says, None to leave it out. batch_size: None for as many as fit.
+    near, within: what is known of all photos, as `priors.asked` takes it. gps_sigma_m, heading_sigma_deg: how far the
+    position and the heading in each photo's EXIF may be off, 0 for what its camera says or is usual, None to leave
+    them out. batch_size: None for as many as fit.
     """
 
     how: Search = "posterior"
@@ -46,6 +47,7 @@ class Options:
     near: str | None = None
     within: str | None = None
     gps_sigma_m: float | None = None
+    heading_sigma_deg: float | None = None
     batch_size: int | None = None
 
 
@@ -75,11 +77,9 @@ class Batch:
         competing.check(self.localizer.model, len(self.regions))
         for region in self.regions:
             self.localizer.check_fits(region)
-        known = (self.options.near, self.options.within, self.options.gps_sigma_m)
-        if self.options.how != "posterior" and known != (None, None, None):
-            raise PriorError(
-                f"--search {self.options.how}: cannot use what else is known; use --search posterior"
-            )
+        o = self.options
+        if o.how != "posterior" and {o.near, o.within, o.gps_sigma_m, o.heading_sigma_deg} != {None}:
+            raise PriorError(f"--search {o.how}: cannot use what else is known; use --search posterior")
         self._known = _asked(self.options, self.regions)
         self.stages = Stages()
         self.model = fingerprint(self.localizer.model)
@@ -90,7 +90,8 @@ class Batch:
         """All that decides the results, for the journal."""
         keys = [index.place_on_disk(self.localizer.model, region).name for region in self.regions]
         options = asdict(self.options) | {"batch_size": self.size}
-        return {"photos": digest(jobs), "model or regions": keys} | options
+        calibration = repr(self.localizer.calibration)
+        return {"photos": digest(jobs), "model or regions": keys, "calibration": calibration} | options
 
     def prepare(self) -> None:
         """Encode the regions' cells, on disk where that can be written: answers must not depend on which photo was
@@ -112,6 +113,13 @@ class Batch:
             self.stages.wait += time.perf_counter() - began
             self.stages.decode += sum(each.seconds for each in decoded)
             yield self._located(decoded)
+
+    def report(self, rows: Sequence[Row], path: Path) -> None:
+        """A page on rows of these regions. Raises OutputError."""
+        from zoomloc.report import Place, write
+
+        places = [Place(region, self.localizer.index(region).pyramid) for region in self.regions]
+        write(path, rows, places, min_confidence=self.options.min_confidence)
 
     def _located(self, decoded: Sequence[Decoded]) -> list[Row]:
         began = time.perf_counter()
@@ -169,10 +177,14 @@ class Batch:
         self.stages.search += time.perf_counter() - encoded
         return [list(each) for each in zip(*by_region, strict=True)]
 
-    def _priors(self, decoded: Decoded) -> list[Prior]:
-        sigma_m, photo = self.options.gps_sigma_m, decoded.photo
-        own = [] if sigma_m is None or photo is None else of_photo(photo, sigma_m or None)
-        return [*self._known, *own]
+    def _priors(self, decoded: Decoded) -> list[Prior | Facing]:
+        options, photo = self.options, decoded.photo
+        known: list[Prior | Facing] = list(self._known)
+        if photo is not None and options.gps_sigma_m is not None:
+            known += of_photo(photo, options.gps_sigma_m or None)
+        if photo is not None and options.heading_sigma_deg is not None:
+            known += facing_of_photo(photo, options.heading_sigma_deg or None)
+        return known
 
     def _row(self, decoded: Decoded, found: list[Leaves] | None, share_s: float) -> Row:
         assert decoded.photo is not None
@@ -212,10 +224,13 @@ class Batch:
         )
 
 
-def to_file(batch: Batch, jobs: Sequence[Job], out: Path, *, resume: bool) -> Tally:
+def to_file(
+    batch: Batch, jobs: Sequence[Job], out: Path, *, resume: bool, report: Path | None = None
+) -> Tally:
     """Locate photos and write their rows, whole at the end; what is done until then survives any kill.
 
-    Raises OutputError where a stopped run is in the way, does not fit, or nothing can be written.
+    report: a page on them. Raises OutputError where a stopped run is in the way, does not fit, or nothing can be
+    written.
     """
     tables.check_suffix(out)
     journal = Journal(out, batch.settings(jobs), resume=resume)
@@ -228,7 +243,10 @@ def to_file(batch: Batch, jobs: Sequence[Job], out: Path, *, resume: bool) -> Ta
             n_done += 1
         batch.prepare()
         note_all(batch, jobs, journal.add, tally, n_done)
-        tables.write(list(journal.rows()), out)
+        rows = list(journal.rows())
+        tables.write(rows, out)
+        if report:
+            batch.report(rows, report)
         done = True
     finally:
         journal.close(done=done)

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 from zoomloc.rows import STATUSES, Row
 
@@ -23,7 +24,7 @@ class Tally:
                 reason = without_file(row)
                 self._by_reason[reason] += 1
                 if len(self._examples[reason]) < EXAMPLES:
-                    self._examples[reason].append(row.name)
+                    self._examples[reason].append(Path(row.name).name)
 
     @property
     def n_failed(self) -> int:

@@ -134,6 +134,8 @@ def test_a_dry_run_names_the_work_and_does_none(batch, town, tmp_path, zoomloc):
         (["photos", "--out", "r.shp"], "unknown kind of result"),
         (["photos", "--out", "file/r.csv"], "cannot be used"),
         (["photos", "--resume"], "name it with --out"),
+        (["photos", "--report", "r.pdf"], "let its name end in .html"),
+        (["photos", "--heading-from-exif", "0", "--search", "greedy"], "use --search posterior"),
         (["nothing*.jpg"], "nothing goes by this pattern"),
         (["empty"], "no photos in empty"),
         (["-"], "no photos in the list"),
@@ -168,10 +170,34 @@ def test_a_prior_decides(batch, town, tmp_path, zoomloc):
 
 def test_finished_is_finished(batch, town, tmp_path, zoomloc):
     out = tmp_path / "r.csv"
-    zoomloc(*batch, town / "photos", "--out", out)
+    zoomloc(*batch, town / "photos", "--out", out, "--report", tmp_path / "a.html")
     before = out.read_bytes()
-    _, err = zoomloc(*batch, town / "photos", "--out", out, "--resume")
+    _, err = zoomloc(*batch, town / "photos", "--out", out, "--resume", "--report", tmp_path / "b.html")
     assert "complete already" in err and out.read_bytes() == before
+    assert (tmp_path / "a.html").read_text() == (tmp_path / "b.html").read_text(), (
+        "a report can be made later"
+    )
+
+
+def test_a_walk_is_located_together(batch, town, tmp_path, zoomloc):
+    for i, path in enumerate(sorted((town / "photos").glob("*.jpg"))):
+        piexif.insert(
+            piexif.dump({"Exif": {piexif.ExifIFD.DateTimeOriginal: f"2024:05:06 10:00:{i:02}"}}), str(path)
+        )
+    shutil.copy(next((town / "photos").glob("*.jpg")), town / "photos" / "timeless.jpg")
+    piexif.remove(str(town / "photos" / "timeless.jpg"))
+    _, err = zoomloc(
+        *batch, town / "photos", "--sequence", "walk", "--out", tmp_path / "r.gpx", "--report", tmp_path / "r.html",
+        "--min-confidence", 0, code=1,
+    )  # fmt: skip
+    assert "tells no time" in err
+    assert (tmp_path / "r.gpx").read_text().count("<trkpt") <= 3 and (tmp_path / "r.html").exists()
+    told, _ = zoomloc(*batch, town / "photos", "--sequence", "walk", code=1)
+    assert [json.loads(line)["captured_at"] for line in told.splitlines()][:3] == [
+        f"2024-05-06T10:00:0{i}" for i in range(3)
+    ]
+    _, err = zoomloc(*batch, town / "photos", "--sequence", "walk", "--near", "45,9,10", code=2)
+    assert "without --resume or priors" in err
 
 
 def test_an_interrupted_run_says_how_to_go_on(batch, town, tmp_path, zoomloc):
