@@ -104,20 +104,20 @@ def trained_var(weight):
     tokenizer = MultiScaleResidual(16, 8, n_scales=3).requires_grad_(False)
     tokenizer.embedding.weight.normal_()
     model = VAR(VARConfig(1, sides=(1, 2, 4), n_codes=16, code_width=8, n_classes=1))
-    labels, sizes = torch.zeros(64, dtype=torch.long), [len(step) for step in model.schedule]
+    labels, sizes = torch.zeros(32, dtype=torch.long), [len(step) for step in model.schedule]
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 
     def predict(codes):
         return model(labels, tokenizer.inputs(list(codes.split(sizes, dim=1)), model.schedule))
 
     def losses():
-        latent = F.interpolate(2 * torch.randn(64, 8, 2, 2), size=(4, 4), mode="bilinear")
+        latent = F.interpolate(2 * torch.randn(32, 8, 2, 2), size=(4, 4), mode="bilinear")
         codes = torch.cat(tokenizer.encode(latent, model.schedule), dim=1)
         teacher = predict(codes)
         own = self_rollout(predict, teacher, model.schedule)
         return cross_entropy(teacher, codes, model.schedule), own
 
-    for _ in range(40):
+    for _ in range(25):
         teacher, own = losses()
         optimizer.zero_grad()
         (teacher + weight * own).backward()

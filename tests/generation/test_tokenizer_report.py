@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import save_file
@@ -15,6 +16,7 @@ from generation.tokenizer import CNNConfig, KLTokenizer, VARTokenizer, VQTokeniz
 from generation.tokenizer_report import (
     draw,
     load_tokenizer,
+    main,
     read_image,
     reconstructing,
     report,
@@ -83,21 +85,18 @@ def test_what_is_not_lost_is_reported_as_kept(photo, tmp_path):
         assert picture.width > 800
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "generation.tokenizer_report", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def test_the_command_reports_and_draws(photo, tmp_path):
     tokenizer, layout = made("llamagen")
     torch.save({"model": weights.save(tokenizer, layout)}, tmp_path / "vq.pt")
-    result = run(photo, "--checkpoint", tmp_path / "vq.pt", "--px", 64, "--out", tmp_path / "report.png")
+    command = ["-m", "generation.tokenizer_report", photo, "--checkpoint", tmp_path / "vq.pt"]
+    command += ["--px", "64", "--out", tmp_path / "report.png"]
+    result = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "wide.jpg" in result.stdout and "letters told apart" in result.stdout
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
 
-def test_what_is_wrong_is_said_in_one_line(photo, tmp_path):
+def test_what_is_wrong_is_said_in_one_line(photo, tmp_path, capsys):
     (tmp_path / "text.pt").write_text("no weights")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     for name, message in (("text.pt", "no checkpoint"), ("other.pt", "encoder.conv_in"), ("gone.pt", "read")):
@@ -107,6 +106,8 @@ def test_what_is_wrong_is_said_in_one_line(photo, tmp_path):
     for name, message in (("text.pt", "no image"), ("gone.jpg", "read")):
         with pytest.raises(ValueError, match=message):
             read_image(tmp_path / name, 32)
-    result = run(photo, "--checkpoint", tmp_path / "text.pt")
-    assert result.returncode == 2
-    assert "text.pt" in result.stderr and "Traceback" not in result.stderr
+    for px in (256, 100):
+        with pytest.raises(typer.Exit):
+            main([photo], tmp_path / "text.pt", px=px)
+        message = capsys.readouterr().err
+        assert ("text.pt" in message) == (px == 256) and "Traceback" not in message
