@@ -168,7 +168,7 @@ def calibrate(
         typer.echo(f"temperature {temperature:.3g} in cells of {side_m:g} m")
     threshold = f"not in this region above {found.threshold:.1%}"
     typer.echo(f"{threshold}, which {found.false_rejection:.0%} of the photos from there exceed")
-    if not found.elsewhere.own:
+    if found.elsewhere.place is None:
         typer.echo("what the model itself says of photos from elsewhere does not count; name --others to fit it")
     typer.echo(f"calibration: {save(found, checkpoint)}")
 
@@ -195,6 +195,10 @@ def locate(
             min=0, help="Use the EXIF position, good to so many metres (1 sigma); 0: as the camera says."
         ),
     ] = None,
+    heading_prior: Annotated[
+        float | None,
+        typer.Option(min=0, help="Use the EXIF heading, good to so many degrees (1 sigma); 0: to 15."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write results here (.geojson or .json).")] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw a panel here (.png), or into this folder.")
@@ -211,7 +215,7 @@ def locate(
     if out:
         outputs.check_suffix(out)
     place = Region.load(region)
-    if search != SearchName.posterior and not (near is within is gps_prior is None):
+    if search != SearchName.posterior and {near, within, gps_prior, heading_prior} != {None}:
         raise PriorError(f"--search {search}: cannot use what else is known; use --search posterior")
     common = priors.asked(place, near_text=near, within_text=within)
     localizer = Localizer.from_pretrained(checkpoint, device=device)
@@ -225,12 +229,15 @@ def locate(
                 own = [] if gps_prior is None else priors.of_photo(photo, gps_prior or None)
                 if gps_prior is not None and not own:
                     typer.echo(f"zoomloc: {path}: has no EXIF position to use; located without", err=True)
+                facing = [] if heading_prior is None else priors.facing_of_photo(photo, heading_prior or None)
+                if heading_prior is not None and not facing:
+                    typer.echo(f"zoomloc: {path}: has no EXIF heading to use; located without", err=True)
                 found += localizer.locate(
                     [photo.pixels],
                     place,
                     names=[str(path)],
                     fovs_deg=[photo.fov_deg],
-                    priors=[[*common, *own]],
+                    priors=[[*common, *own, *facing]],
                     how=search.value,
                     top_k=top,
                     radius_m=radius,
@@ -288,6 +295,8 @@ def _describe(prediction: "Prediction", error_m: float | None) -> str:
         facts.append(f"90 % on {prediction.area_90_m2 / 1e6:.3g} km²")
     if prediction.not_here >= 0.001:
         facts.append(f"{prediction.not_here:.1%} not in this region")
+    if prediction.heading_deg is not None:
+        facts.append(f"looking to {prediction.heading_deg:.0f}° ± {prediction.heading_50_deg:.0f}°")
     if error_m is not None:
         facts.append(f"{error_m:.0f} m from its EXIF position")
     answer = f"{prediction.lat:.6f}, {prediction.lon:.6f} ({', '.join(facts)})"

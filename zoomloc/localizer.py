@@ -22,7 +22,7 @@ from zoomloc.model import AnyModel, misfit, pick_device
 from zoomloc.pointer import PointerModel
 from zoomloc.posterior import Leaves, leaf_map, search, weighed
 from zoomloc.prediction import Place, Prediction
-from zoomloc.priors import Evidence, Prior
+from zoomloc.priors import Evidence, Facing, Prior
 from zoomloc.region import Region
 
 Search = Literal["greedy", "beam", "posterior"]
@@ -73,7 +73,7 @@ class Localizer:
         *,
         names: Sequence[str],
         fovs_deg: Sequence[float | None] | None = None,
-        priors: Sequence[Sequence[Prior]] | None = None,
+        priors: Sequence[Sequence[Prior | Facing]] | None = None,
         how: Search = "posterior",
         top_k: int = 5,
         radius_m: float = ANSWER_RADIUS_M,
@@ -117,7 +117,8 @@ class Localizer:
         probability; 0 opens all. evidence: what else is known of each photo; the posterior alone can weigh it, and
         ValueError is raised for other searches.
 
-        Raises CheckpointError if the tree is too large for the posterior of a published model.
+        Raises CheckpointError if the tree is too large for the posterior of a published model, or a heading is known
+        and the model says nothing of headings.
         """
         index = self.index(region)
         parts = [features[i : i + PHOTOS_AT_ONCE] for i in range(0, len(features), PHOTOS_AT_ONCE)]
@@ -125,6 +126,11 @@ class Localizer:
         known = evidence or [None] * len(features)
         if width is not None and any(known):
             raise ValueError("what else is known of a photo is weighed by the posterior search alone")
+        if any(its and its.headings is not None for its in known) and not self.states_headings:
+            raise CheckpointError(
+                "the checkpoint says nothing of headings, so that a known one cannot help; leave it out, or use a "
+                "checkpoint trained with heading_waves"
+            )
         if isinstance(self.model, PointerModel):
             if width is None:
                 each = [known[i : i + PHOTOS_AT_ONCE] for i in range(0, len(features), PHOTOS_AT_ONCE)]
@@ -153,6 +159,11 @@ class Localizer:
         return [
             found if its is None else weighed(found, its) for found, its in zip(leaves, known, strict=True)
         ]
+
+    @property
+    def states_headings(self) -> bool:
+        """Whether the model says which way a camera looked."""
+        return isinstance(self.model, PointerModel) and self.model.config.heading_waves > 0
 
     @property
     def threshold(self) -> float:

@@ -27,6 +27,7 @@ from zoomloc.region import Region
 
 WRONG = 0.02  # the probability that a prior says nothing
 GPS_SIGMA_M = 100.0  # of a position whose camera does not tell
+HEADING_SIGMA_DEG = 15.0  # of a compass in a street
 CIRCLE_CORNERS = 128
 
 Boxes = NDArray[np.float64]  # (n, 4): west, south, east, north in a grid's CRS
@@ -205,6 +206,13 @@ def of_photo(photo: Photo, sigma_m: float | None = None, *, wrong: float = WRONG
     if photo.lat is None or photo.lon is None:
         return []
     return [Around(photo.lat, photo.lon, sigma_m or photo.accuracy_m or GPS_SIGMA_M, wrong)]
+
+
+def facing_of_photo(photo: Photo, sigma_deg: float | None = None, *, wrong: float = WRONG) -> list[Facing]:
+    """The heading in a photo's EXIF, none where it has none."""
+    if photo.heading_deg is None:
+        return []
+    return [Facing(photo.heading_deg, sigma_deg or HEADING_SIGMA_DEG, wrong)]
 
 
 def asked(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from zoomloc import manifest, markov
 from zoomloc.config import PointerConfig
 from zoomloc.dataset import PhotoDataset
+from zoomloc.errors import CheckpointError
 from zoomloc.grid import Grid
 from zoomloc.heading import BIN_DEG, BINS, arcs_holding, heading_loss, likeliest, log_densities, turned
 from zoomloc.localizer import Localizer, predict
@@ -120,6 +121,14 @@ def test_a_known_heading_weighs_leaves_by_how_likely_it_is_there(facing):
     off = abs((np.arange(BINS) * BIN_DEG - 80 + 180) % 360 - 180)
     before, after = (each.headings[0] @ (off <= 30) for each in (alone, found))
     assert after > before
+
+
+def test_a_model_without_headings_refuses_a_known_one(facing):
+    stating, region, _ = facing
+    localizer = Localizer(PointerModel(stating.model.config.model_copy(update={"heading_waves": 0})))
+    photo = np.zeros((40, 80, 3), np.uint8)
+    with pytest.raises(CheckpointError, match="says nothing of headings"):
+        localizer.locate([photo], region, names=["a"], priors=[[Facing(10.0, 5.0)]])
 
 
 def test_a_certificate_holds_under_a_known_heading(facing):
