@@ -19,7 +19,7 @@ W = TypeVar("W", bound=Walk)
 # score append what they gave.
 Select = Callable[[W, list[Tensor]], Tensor]
 Plan = Mapping[int, Select[W]]
-# From the scores of rows, oldest first, to what weighs the rows: "value", "difference", "max" and "sum" of TTS-VAR.
+# From the scores of rows, oldest first, to what weighs them when they are drawn from.
 Potential = Callable[[list[Tensor]], Tensor]
 
 KMEANS_ROUNDS = 10
@@ -88,6 +88,9 @@ def best(verifier: Verifier[W], keep: int, n_copies: int = 1) -> Select[W]:
     return select
 
 
+# The potentials of TTS-VAR.
+
+
 def latest(scores: list[Tensor]) -> Tensor:
     """What a row is worth now."""
     return scores[-1]
@@ -96,6 +99,16 @@ def latest(scores: list[Tensor]) -> Tensor:
 def gained(scores: list[Tensor]) -> Tensor:
     """By how much it got better."""
     return scores[-1] - scores[-2] if len(scores) > 1 else scores[-1]
+
+
+def highest(scores: list[Tensor]) -> Tensor:
+    """The most it was ever worth."""
+    return torch.stack(scores).amax(0)
+
+
+def total(scores: list[Tensor]) -> Tensor:
+    """What it was worth all along."""
+    return torch.stack(scores).sum(0)
 
 
 def resampled(

@@ -98,6 +98,7 @@ class PathWalk:
             self._memory.take(rows)
 
     def mark(self) -> tuple[int, Tensor, Any]:
+        assert self.at, "the first step asks for prompts, not for rows, and cannot be taken back"
         return self.at, self.log_p, self._memory.mark()
 
     def undo(self, mark: tuple[int, Tensor, Any]) -> None:

@@ -182,6 +182,12 @@ def test_a_potential_sees_what_rows_were_worth_before_wherever_they_are_now():
     assert len(weights) == DEPTH and any(gained.any() for gained in weights[1:])
 
 
+def test_the_potentials_of_a_row_that_rose_and_fell():
+    scores = [torch.tensor([1.0]), torch.tensor([5.0]), torch.tensor([3.0])]
+    potentials = (selection.latest, selection.gained, selection.highest, selection.total)
+    assert [float(potential(scores)) for potential in potentials] == [3, -2, 5, 9]
+
+
 def test_pieces_replace_the_impossible_by_copies_of_the_possible():
     def no_zero(walk):
         return (walk.paths != 0).all(1).float()
