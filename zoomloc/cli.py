@@ -169,7 +169,9 @@ def calibrate(
     threshold = f"not in this region above {found.threshold:.1%}"
     typer.echo(f"{threshold}, which {found.false_rejection:.0%} of the photos from there exceed")
     if found.elsewhere.place is None:
-        typer.echo("what the model itself says of photos from elsewhere does not count; name --others to fit it")
+        typer.echo(
+            "what the model itself says of photos from elsewhere does not count; name --others to fit it"
+        )
     typer.echo(f"calibration: {save(found, checkpoint)}")
 
 
@@ -207,7 +209,7 @@ def locate(
 ) -> None:
     """Say where photos were taken."""
     from zoomloc import figure as figures
-    from zoomloc import outputs, priors
+    from zoomloc import outputs, panorama, priors
     from zoomloc.localizer import Localizer
     from zoomloc.photo import load
     from zoomloc.region import Region
@@ -232,16 +234,30 @@ def locate(
                 facing = [] if heading_prior is None else priors.facing_of_photo(photo, heading_prior or None)
                 if heading_prior is not None and not facing:
                     typer.echo(f"zoomloc: {path}: has no EXIF heading to use; located without", err=True)
-                found += localizer.locate(
-                    [photo.pixels],
-                    place,
-                    names=[str(path)],
-                    fovs_deg=[photo.fov_deg],
-                    priors=[[*common, *own, *facing]],
-                    how=search.value,
-                    top_k=top,
-                    radius_m=radius,
-                )
+                around = panorama.views(photo) if search == SearchName.posterior else []
+                if around:
+                    found.append(
+                        panorama.locate(
+                            localizer,
+                            around,
+                            place,
+                            name=str(path),
+                            priors=[*common, *own],
+                            top_k=top,
+                            radius_m=radius,
+                        )
+                    )
+                else:
+                    found += localizer.locate(
+                        [photo.pixels],
+                        place,
+                        names=[str(path)],
+                        fovs_deg=[photo.fov_deg],
+                        priors=[[*common, *own, *facing]],
+                        how=search.value,
+                        top_k=top,
+                        radius_m=radius,
+                    )
             except (PhotoError, TilesError) as error:
                 typer.echo(f"zoomloc: {error}", err=True)
                 failures.append((str(path), str(error)))

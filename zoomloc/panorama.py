@@ -1,16 +1,27 @@
 """Perspective views out of spherical photos, and where a spherical photo was taken by all of its views."""
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from zoomloc.photo import Photo
+from zoomloc.sequence import Motion
+
+if TYPE_CHECKING:
+    from zoomloc.localizer import Localizer
+    from zoomloc.prediction import Prediction
+    from zoomloc.priors import Prior
+    from zoomloc.region import Region
 
 HEIGHT_TO_WIDTH = 3 / 4  # of the views, as most cameras have it
 FOV_DEG, HEIGHT_TO_WIDTH_SEEN = 75.0, 9 / 16  # of those that are localized: what models are trained on
 YAWS_DEG = (0.0, 60.0, 120.0, 180.0, 240.0, 300.0)
+# Views of one place are less alike than photos of one street, but of one camera, day and model still.
+VIEWS = Motion(exponent=0.5, mute=0.02, cut=0.0)
 
 
 def is_whole(pixels: NDArray[np.uint8]) -> bool:
@@ -22,12 +33,15 @@ def is_whole(pixels: NDArray[np.uint8]) -> bool:
 def views(photo: Photo) -> list[NDArray[np.uint8]]:
     """Views all around out of a photo of the whole sphere, each of FOV_DEG; none out of any other photo.
 
-    A photo of the sphere says so in its XMP. Its proportions alone do not: many a photo is cropped to 2:1.
+    A photo of the sphere says so in its XMP. Its proportions do not count: many a photo is cropped to 2:1, and the
+    sides and the top of one in eight join well enough to pass for a sphere's.
     """
     if photo.projection != "spherical" or not is_whole(photo.pixels):
         return []
-    shape = {"fov_deg": FOV_DEG, "height_to_width": HEIGHT_TO_WIDTH_SEEN}
-    return [view(photo.pixels, yaw_deg=yaw_deg, **shape) for yaw_deg in YAWS_DEG]
+    return [
+        view(photo.pixels, yaw_deg=yaw_deg, fov_deg=FOV_DEG, height_to_width=HEIGHT_TO_WIDTH_SEEN)
+        for yaw_deg in YAWS_DEG
+    ]
 
 
 def view(
@@ -64,3 +78,33 @@ def view(
             borderMode=cv2.BORDER_REPLICATE,  # above the first row lies the pole
         )
     )
+
+
+def locate(
+    localizer: "Localizer",
+    views_around: Sequence[NDArray[np.uint8]],
+    region: "Region",
+    *,
+    name: str,
+    priors: Sequence["Prior"] = (),
+    top_k: int = 5,
+    radius_m: float | None = None,
+) -> "Prediction":
+    """Where a photo of the whole sphere was taken, by its `views` together.
+
+    The priors are weighed once, among the leaves that views by themselves find possible.
+    """
+    import torch
+
+    from zoomloc.encoder import shrink
+    from zoomloc.localizer import ANSWER_RADIUS_M, predict
+    from zoomloc.posterior import weighed
+    from zoomloc.priors import Evidence
+    from zoomloc.sequence import together
+
+    small = np.stack([shrink(pixels, localizer.model.config.photo_px) for pixels in views_around])
+    features = localizer.encode(torch.from_numpy(small), torch.full((len(small),), FOV_DEG))
+    found = together(localizer.zoom(features, region), region.grid, VIEWS)
+    if priors:
+        found = weighed(found, Evidence(priors, region.grid), worth_left=found.unexpanded)
+    return predict(found, region, name, "posterior", top_k, radius_m or ANSWER_RADIUS_M)

@@ -1,7 +1,22 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
 
-from zoomloc import panorama
+from zoomloc import checkpoint, panorama
+from zoomloc.cli import app
+from zoomloc.config import PointerConfig
+from zoomloc.grid import Grid
+from zoomloc.model import make_model
+from zoomloc.photo import Photo, load
+from zoomloc.posterior import Leaves
+from zoomloc.priors import Around
+from zoomloc.region import Region
+from zoomloc.sequence import Motion, together
 
 WIDTH = 1024
 
@@ -58,3 +73,79 @@ def test_the_whole_sphere_is_twice_as_wide_as_high():
     assert panorama.is_whole(np.zeros((1023, 2048, 3), np.uint8))
     assert not panorama.is_whole(np.zeros((800, 2048, 3), np.uint8))
     assert not panorama.is_whole(np.zeros((1024, 1024, 3), np.uint8))
+
+
+def test_only_what_says_so_is_a_sphere():
+    sphere = Photo(Path("a.jpg"), _directions(), projection="spherical")
+    views = panorama.views(sphere)
+    assert len(views) == 6 and all(
+        view.shape[0] == pytest.approx(view.shape[1] * 9 / 16, abs=1) for view in views
+    )
+    assert panorama.views(Photo(Path("a.jpg"), _directions())) == []
+    assert panorama.views(Photo(Path("a.jpg"), _directions()[:300], projection="spherical")) == []
+
+
+GRID = Grid("EPSG:32632", (500_000.0, 5_000_000.0), 640.0, 4, 2)
+TRUSTING = Motion(exponent=1, mute=0, cut=0, elsewhere=0.5)
+
+
+def test_views_multiply_as_photos_of_one_place():
+    paths = np.arange(256)[:, None] // [16, 1] % 16
+    rng = np.random.default_rng(0)
+    drawn = rng.dirichlet(np.full(257, 0.5), 3)
+    found = together([Leaves(paths, p[:-1], not_here=p[-1]) for p in drawn], GRID, TRUSTING)
+    prior = np.append(np.full(256, 0.5 / 256), 0.5)
+    expected = (drawn / prior).prod(axis=0) * prior
+    expected /= expected.sum()
+    assert found.not_here == pytest.approx(expected[-1])
+    assert found.probabilities == pytest.approx(np.sort(expected[:-1])[::-1])
+    assert found.paths[0].tolist() == paths[expected[:-1].argmax()].tolist()
+
+
+def test_six_views_answer_where_each_alone_is_misled(tiny_data):
+    """Every view sees the true leaf and one of its own as much."""
+    region = Region.load(tiny_data / "region.json")
+
+    class Seer:
+        class model:  # noqa: N801
+            class config:  # noqa: N801
+                photo_px = 32
+
+        def encode(self, photos, fov_deg):
+            assert photos.shape == (6, 32, 64, 3) and fov_deg.tolist() == [panorama.FOV_DEG] * 6
+            return photos
+
+        def zoom(self, features, region):
+            return [
+                Leaves(np.array([[i, 3], [9, 9]]), np.array([0.4, 0.4]), unexpanded=0.2) for i in range(6)
+            ]
+
+    views = panorama.views(Photo(Path("a.jpg"), _directions(), projection="spherical"))
+    found = panorama.locate(Seer(), views, region, name="a.jpg")
+    assert found.path == (9, 9) and found.probability > 0.5
+    there = region.grid.unproject(*region.grid.centre(region.grid.cell((2, 3))))
+    told = panorama.locate(Seer(), views, region, name="a.jpg", priors=[Around(*there, 5, wrong=1e-6)])
+    assert told.path == (2, 3)
+
+
+@pytest.fixture
+def untrained_pointer(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"width": 32, "encoder_layers": 1, "encoder_heads": 2, "patch_px": 8, "table_px": 48, "photo_px": 32,
+             "view_px": 48, "decoder_layers": 1, "decoder_heads": 2}  # fmt: skip
+    checkpoint.save(make_model(PointerConfig(kind="pointer", **sizes)), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_locate_takes_a_panorama_apart(tiny_data, tmp_path, untrained_pointer):
+    from data_prep.cities.tags import panorama_xmp
+
+    path = tmp_path / "around.jpg"
+    around = Image.fromarray(_directions()[::4, ::4])
+    around.save(path, xmp=panorama_xmp(heading_deg=0, width=256, height=128))
+    assert load(path).projection == "spherical"
+    words = ["locate", path, "--region", tiny_data / "region.json", "--checkpoint", untrained_pointer]
+    done = CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path / "o.json"), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads((tmp_path / "o.json").read_text())["predictions"]
+    assert found["search"] == "posterior" and 0 < found["probability"] <= 1
