@@ -3,8 +3,8 @@
     python benchmarks/generation.py            # the published sizes; minutes on a CPU
     python benchmarks/generation.py --small    # the same on models of a few blocks
 
-Prints one line a figure. Weights are random, which changes nothing about time. Times are the least of a few runs that
-take turns, so that what else the machine does falls on both alike.
+Prints one line a figure. Weights are random, which changes nothing about time. Times are processor time of one thread,
+the least of a few runs that take turns, so that what else the machine does counts little and falls on both alike.
 """
 
 import argparse
@@ -130,9 +130,9 @@ def least(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(runs):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = time.process_time()
             way()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     return {name: min(each) for name, each in times.items()}
 
 
@@ -301,7 +301,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="images at once")
     parser.add_argument("--runs", type=int, default=2, help="runs of everything, of which the fastest counts")
     options = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, {options.batch} image(s) at once, float32, random weights")
+    torch.set_num_threads(1)
+    print(f"one thread, {options.batch} image(s) at once, float32, random weights")
     for figure in figures(small=options.small, batch=options.batch, runs=options.runs):
         print(figure, flush=True)
 
