@@ -249,26 +249,31 @@ def fit_temperatures(sheets: Sequence[Sheet]) -> tuple[tuple[float, ...], tuple[
 
 
 def fit_elsewhere(here: Reading, foreign: Reading | None, fake: Reading, look: Look) -> Elsewhere:
-    """By logistic regression. foreign: photos of other places; fake: no street photos."""
-    told_own = foreign is not None and here.own is not None
-    groups = [(r, label) for r, label in ((here, 0.0), (foreign, 1.0), (fake, 1.0)) if r is not None]
-    strange = [look.strangeness(r.average).double() for r, _ in groups]
-    own = [r.own.double() if told_own and r.own is not None else torch.zeros(1) for r, _ in groups]
+    """By logistic regression between three kinds of photos. foreign: of other places; fake: no street photos."""
+    kinds = [(here, 1 - FROM_ELSEWHERE)]
+    if foreign is None or foreign.own is None:
+        kinds.append((fake, FROM_ELSEWHERE))
+    else:
+        kinds += [(fake, FROM_ELSEWHERE / 2), (foreign, FROM_ELSEWHERE / 2)]
+    told = []  # of every kind: strangeness, and what the model says where that counts; (n, kinds - 1)
+    for reading, _ in kinds:
+        numbers = (look.strangeness(reading.average), reading.own)[: len(kinds) - 1]
+        told.append(torch.stack([n.double() for n in numbers if n is not None], dim=1))
 
     def loss(x: Tensor) -> Tensor:
+        biases, weights = x.unflatten(0, (2, -1))
         total = STIFFNESS * x.square().sum()
-        for (_, label), says, looks in zip(groups, own, strange, strict=True):
-            weight = FROM_ELSEWHERE / (len(groups) - 1) if label else 1 - FROM_ELSEWHERE
-            odds = x[0] + F.softplus(x[1]) * says + F.softplus(x[2]) * looks
-            total = total + weight * F.binary_cross_entropy_with_logits(odds, torch.full_like(odds, label))
+        for kind, (numbers, (_, share)) in enumerate(zip(told, kinds, strict=True)):
+            odds = F.pad(biases + F.softplus(weights) * numbers, (1, 0))  # here: 0
+            total = total - share * odds.log_softmax(1)[:, kind].mean()
         return total
 
-    bias, own_weight, strange_weight = _minimum(loss, torch.zeros(3, dtype=torch.float64))
-    return Elsewhere(
-        bias=_rounded(float(bias)),
-        own=_rounded(float(F.softplus(own_weight))) if told_own else 0.0,
-        strange=_rounded(float(F.softplus(strange_weight))),
-    )
+    found = _minimum(loss, torch.zeros(2 * (len(kinds) - 1), dtype=torch.float64)).unflatten(0, (2, -1))
+    lines = [
+        (_rounded(bias), _rounded(weight))
+        for bias, weight in zip(found[0].tolist(), F.softplus(found[1]).tolist(), strict=True)
+    ]
+    return Elsewhere(picture=lines[0], place=lines[1] if len(lines) > 1 else None)
 
 
 def fit_look(averages: Tensor) -> Look:

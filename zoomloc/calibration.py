@@ -51,11 +51,23 @@ class Look(_Fitted):
 
 
 class Elsewhere(_Fitted):
-    """The log-odds that a photo is not from the map: bias + own · (what the model says) + strange · strangeness."""
+    """A photo that is not from the map is of another place, or no street photo at all.
 
-    bias: float
-    own: float
-    strange: float
+    place: bias and weight of the log-odds of the first, by what the model says of the map; None if it was never tried.
+    picture: of the second, by how strange the photo looks.
+    """
+
+    place: tuple[float, float] | None
+    picture: tuple[float, float]
+
+    def log_odds(self, own: Tensor | None, strangeness: Tensor) -> Tensor:
+        """Of either, (B,). own: (B,) the log-odds of "not here" that the model gives; None where it never does."""
+        bias, weight = self.picture
+        picture = bias + weight * strangeness
+        if self.place is None or own is None:
+            return picture
+        bias, weight = self.place
+        return torch.logaddexp(bias + weight * own, picture)
 
 
 class Calibration(_Fitted):
@@ -85,9 +97,7 @@ class Calibration(_Fitted):
 
     def log_odds(self, features: Tensor, own: Tensor | None = None) -> Tensor:
         """That photos, features (B, …, C), are not from the map: (B,). own: (B,) what the model says of that."""
-        total = self.elsewhere.bias + self.elsewhere.strange * self.look.strangeness(features)
-        if own is not None and self.elsewhere.own:
-            total = total + self.elsewhere.own * own
+        total = self.elsewhere.log_odds(own, self.look.strangeness(features))
         return total.clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS)
 
     def correction(self, features: Tensor, grid: Grid, own: Tensor) -> "Correction":
