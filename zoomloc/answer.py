@@ -26,6 +26,8 @@ MAX_BLOCKS = 256
 WINDOW_VALUES = 2_000_000
 # Leaves in a radius, at most: finer ones are taken together, as they would cost much and tell little.
 MAX_REACH = 16
+# Leaves whose centres are nearer than so many sides count in parts.
+NEAR_LEAVES = 4
 # Sums of probabilities are right to this.
 ROUNDING = 1e-6
 
@@ -76,14 +78,24 @@ def distinct_spots(mass: Mass, *, radius_m: float, top_k: int) -> list[Spot]:
 
 
 def radii_holding(mass: Mass, point: tuple[float, float], held: Sequence[float]) -> list[float]:
-    """Radii in metres around a point that hold these probabilities, leaves counting by their centres; nan where the
-    leaves hold less than that."""
-    east_m, south_m = (mass.cols + 0.5) * mass.leaf_m, (mass.rows + 0.5) * mass.leaf_m
-    distance = np.hypot(east_m - point[0], south_m - point[1])
-    order = distance.argsort()
-    # The leaf of the point itself counts as reached at half its width.
-    reach = np.maximum(distance[order], mass.leaf_m / 2)
-    return [float(reach[i]) if i is not None else nan for i in _reaching(mass.probabilities[order], held)]
+    """Radii in metres around a point that hold these probabilities; nan where the leaves hold less than that.
+
+    Leaves count by their centres, those near the point by FINE x FINE of their parts.
+    """
+    east_m, south_m = (mass.cols + 0.5) * mass.leaf_m - point[0], (mass.rows + 0.5) * mass.leaf_m - point[1]
+    near = np.maximum(abs(east_m), abs(south_m)) < NEAR_LEAVES * mass.leaf_m
+    parts_m = ((np.arange(FINE) + 0.5) / FINE - 0.5) * mass.leaf_m
+    near_m = np.hypot(
+        east_m[near, None, None] + parts_m, south_m[near, None, None] + parts_m[:, None]
+    )  # (near, FINE, FINE)
+    distance = np.concatenate([near_m.ravel(), np.hypot(east_m[~near], south_m[~near])])
+    probabilities = np.concatenate(
+        [np.repeat(mass.probabilities[near] / FINE**2, FINE**2), mass.probabilities[~near]]
+    )
+    order = distance.argsort(kind="stable")
+    return [
+        float(distance[order[i]]) if i is not None else nan for i in _reaching(probabilities[order], held)
+    ]
 
 
 def areas_holding(mass: Mass, held: Sequence[float]) -> list[float]:

@@ -160,9 +160,17 @@ def test_a_radius_beyond_the_map_holds_everything(radius_m):
 
 
 def test_radii_holding():
-    posterior = spikes((5, 5, 0.6), (5, 8, 0.4))
-    point = (5.5 * LEAF_M, 5.5 * LEAF_M)
-    assert radii_holding(mass_of(posterior), point, [0.5, 0.9]) == pytest.approx([LEAF_M / 2, 3 * LEAF_M])
+    posterior = spikes((5, 5, 0.6), (5, 8, 0.3), (15, 15, 0.1))
+    point = (5.3 * LEAF_M, 5.8 * LEAF_M)
+    half_m, most_m, all_m = radii_holding(mass_of(posterior), point, [0.5, 0.8, 1.0])
+    rng = np.random.default_rng(0)  # points of the photo, were it taken where the leaves say
+    corners = np.array([[5, 5], [8, 5], [15, 15]])[rng.choice(3, 20_000, p=[0.6, 0.3, 0.1])]
+    away_m = np.hypot(*((corners + rng.random((20_000, 2))) * LEAF_M - point).T)
+    assert (away_m <= half_m).mean() == pytest.approx(0.5, abs=0.04)
+    assert (away_m <= most_m).mean() == pytest.approx(0.8, abs=0.02)
+    assert all_m == pytest.approx(LEAF_M * math.hypot(15.5 - 5.3, 15.5 - 5.8)), (
+        "far leaves count by their centres"
+    )
     assert math.isnan(radii_holding(mass_of(posterior * 0.5), point, [0.9])[0])
 
 
