@@ -79,7 +79,7 @@ def load_tokenizer(path: Path) -> nn.Module:
 
     Raises ValueError for a file of something else.
     """
-    state = _state(path)
+    state = {key: tensor for key, tensor in weights.read(path).items() if not key.startswith("loss.")}
     try:
         tokenizer, layout = _made_for(state)
     except KeyError as missing:
@@ -101,26 +101,6 @@ def _made_for(state: Mapping[str, Tensor]) -> tuple[nn.Module, weights.Layout]:
     if any(".conv_blocks." in key for key in state):
         return VQTokenizer(n_codes, width, CNNConfig(channels, latent=latent)), weights.LLAMAGEN_TOKENIZER
     return VARTokenizer(channels, n_codes, width), weights.VAR_TOKENIZER
-
-
-def _state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, without the layers of dictionaries that trainers put around them."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception:  # whatever unpickling a file of another kind comes upon
-        raise ValueError(f"{path}: no checkpoint; give a .safetensors, .pt, .pth or .ckpt file") from None
-    for name in ("model", "state_dict"):
-        if isinstance(state, dict) and name in state:
-            state = state[name]
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: no checkpoint of a model")
-    return {key: value for key, value in state.items() if not key.startswith("loss.")}
 
 
 def reconstructing(tokenizer: Any) -> Reconstruct:

@@ -8,9 +8,11 @@ schedule) is computed for what is written, and handed back by `load` so that a f
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from generation.mask import block_causal
@@ -34,6 +36,32 @@ class Layout:
             ours = re.sub(pattern, replacement, ours)
         braces = re.search(r"\{(.*)\}", ours)
         return [ours.replace(braces[0], one) for one in braces[1].split(",")] if braces else [ours]
+
+
+def read(path: Path) -> State:
+    """The tensors of a safetensors or PyTorch file, without the dictionaries that trainers put around them.
+
+    Raises ValueError for a file of something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception:  # whatever unpickling a file of another kind comes upon
+        raise ValueError(f"{path}: no checkpoint; give a .safetensors, .pt, .pth or .ckpt file") from None
+    for name in ("model", "state_dict"):
+        if isinstance(state, dict) and name in state:
+            state = state[name]
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: no checkpoint of a model")
+    return state
+
+
+def write(state: Mapping[str, Tensor], path: Path) -> None:
+    """A safetensors file of these tensors, of our own names or of published ones."""
+    save_file({name: tensor.clone() for name, tensor in state.items()}, path)  # no two may share memory
 
 
 def load(module: nn.Module, state: Mapping[str, Tensor], layout: Layout) -> State:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from generation import weights
 from generation.core import NOTHING
 from generation.mask import block_causal, neighbourhood
 from generation.models.flexvar import FlexVAR
@@ -213,6 +214,32 @@ def test_the_nucleus_keeps_the_fewest_codes_that_hold_the_share_asked_for():
     assert nucleus(4, 0.75)(logits, step).isfinite().tolist() == [[[True, False, True, False]]]
     assert nucleus(1, 1.0)(logits, step).isfinite().tolist() == [[[True, False, False, False]]]
     assert torch.equal(likeliest(nucleus(4, 0.01)(logits, step), step), torch.tensor([[0]]))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_a_checkpoint_goes_through_a_file_unchanged(tmp_path, suffix):
+    model, path = made(VAR), tmp_path / f"var.{suffix}"
+    state = weights.save(model, weights.VAR)
+    weights.write(state, path) if suffix == "safetensors" else torch.save(state, path)
+    again = made(VAR)
+    torch.nn.init.zeros_(again.start)
+    weights.load(again, weights.read(path), weights.VAR)
+    assert torch.equal(again.start, model.start)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("pos_start"), "has no 'pos_start'"),
+        (lambda state: state.update(pos_start=torch.zeros(3)), r"'pos_start' is \[3\], not \[1, 1, 128\]"),
+        (lambda state: state.update(adapter=torch.zeros(3)), "'adapter', which this model has no place for"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_by_name(change, said):
+    state = weights.save(made(VAR), weights.VAR)
+    change(state)
+    with pytest.raises(ValueError, match=said):
+        weights.load(made(VAR), state, weights.VAR)
 
 
 def test_guidance_goes_from_the_unconditional_through_the_conditional():
