@@ -15,6 +15,7 @@ from zoomloc import video
 from zoomloc.batch.jobs import Job
 from zoomloc.encoder import shrink
 from zoomloc.errors import PhotoError
+from zoomloc.panorama import views
 from zoomloc.photo import Photo, load
 
 BATCHES_AHEAD = 3
@@ -23,13 +24,17 @@ NOTHING = np.zeros((0, 0, 3), np.uint8)
 
 @dataclass(frozen=True)
 class Decoded:
-    """A photo as the model takes it: pixels (px, 2 px, 3) uint8; in `photo` only the facts are kept. Or why not."""
+    """A photo as the model takes it: pixels (px, 2 px, 3) uint8; in `photo` only the facts are kept. Or why not.
+
+    around: of a photo of the whole sphere, its views likewise, (views, px, 2 px, 3).
+    """
 
     job: Job
     photo: Photo | None
     pixels: NDArray[np.uint8] | None
     reason: str | None
     seconds: float
+    around: NDArray[np.uint8] | None = None
 
 
 def ahead(batches: Sequence[Sequence[Job]], px: int) -> Iterator[list[Decoded]]:
@@ -80,5 +85,13 @@ def _frames(jobs: Sequence[Job]) -> list[Photo | PhotoError]:
 def _decoded(job: Job, photo: Photo | PhotoError, px: int) -> Decoded:
     if isinstance(photo, PhotoError):
         return Decoded(job, None, None, str(photo), 0.0)
-    pixels = shrink(photo.pixels, px)
-    return Decoded(job, replace(job.completed(photo), pixels=NOTHING), pixels, None, 0.0)
+    whole = job.completed(photo)
+    around = [shrink(view, px) for view in views(whole)]
+    return Decoded(
+        job,
+        replace(whole, pixels=NOTHING),
+        shrink(photo.pixels, px),
+        None,
+        0.0,
+        np.stack(around) if around else None,
+    )

@@ -4,16 +4,19 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
+from torch import Tensor
 
-from zoomloc import index, tables
+from zoomloc import index, panorama, tables
 from zoomloc.batch import regions as competing
 from zoomloc.batch.decode import Decoded, ahead
 from zoomloc.batch.jobs import Job, digest
@@ -22,11 +25,12 @@ from zoomloc.batch.tally import Tally
 from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import ConfigError, OutputError, PriorError
 from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, Search, predict
-from zoomloc.posterior import Leaves
+from zoomloc.posterior import Leaves, weighed
 from zoomloc.priors import Evidence, Facing, Prior, asked, facing_of_photo, of_photo
 from zoomloc.progress import bar
 from zoomloc.region import Region
 from zoomloc.rows import Row, of_prediction
+from zoomloc.sequence import together
 
 AT_ONCE = {"cuda": 64, "cpu": 8}  # photos in a batch, where the user leaves it to us
 
@@ -156,33 +160,51 @@ class Batch:
         return found
 
     def _searched(self, part: Sequence[Decoded]) -> list[list[Leaves] | None]:
+        """What each region found for every photo; of a panorama, for all of its views together."""
         began = time.perf_counter()
-        pixels = torch.from_numpy(np.stack([each.pixels for each in part if each.pixels is not None]))
-        fovs = [math.nan if each.photo is None else each.photo.fov_deg or math.nan for each in part]
-        features = self.localizer.encode(pixels, torch.tensor(fovs))
+        images = [self._images(each) for each in part]
+        fovs = [
+            fov
+            for each, its in zip(part, images, strict=True)
+            for fov in ([_fov_deg(each)] if len(its) == 1 else [panorama.FOV_DEG] * len(its))
+        ]
+        features = self.localizer.encode(torch.from_numpy(np.concatenate(images)), torch.tensor(fovs))
         if self.localizer.device.type == "cuda":
             torch.cuda.synchronize()
         encoded = time.perf_counter()
-        known = [self._priors(each) for each in part]
-        by_region = [
-            self.localizer.zoom(
-                features,
-                region,
-                how=self.options.how,
-                evidence=[Evidence(priors, region.grid) if priors else None for priors in known],
-            )
-            for region in self.regions
-        ]
+        by_region = [self._in_region(features, region, part, images) for region in self.regions]
         self.stages.encode += encoded - began
         self.stages.search += time.perf_counter() - encoded
         return [list(each) for each in zip(*by_region, strict=True)]
+
+    def _images(self, decoded: Decoded) -> NDArray[np.uint8]:
+        """What the model is shown of a photo: itself, or its views all around, (n, px, 2 px, 3)."""
+        assert decoded.pixels is not None
+        around = decoded.around if self.options.how == "posterior" else None
+        return decoded.pixels[None] if around is None else around
+
+    def _in_region(
+        self, features: Tensor, region: Region, part: Sequence[Decoded], images: Sequence[NDArray[np.uint8]]
+    ) -> list[Leaves]:
+        known = [Evidence(priors, region.grid) if (priors := self._priors(each)) else None for each in part]
+        alone = [its if len(n) == 1 else None for its, n in zip(known, images, strict=True) for _ in n]
+        found = iter(self.localizer.zoom(features, region, how=self.options.how, evidence=alone))
+        told = []
+        for its, n in zip(known, images, strict=True):
+            leaves = list(islice(found, len(n)))
+            if len(leaves) == 1:
+                told += leaves
+                continue
+            joint = together(leaves, region.grid, panorama.VIEWS)
+            told.append(joint if its is None else weighed(joint, its, worth_left=joint.unexpanded))
+        return told
 
     def _priors(self, decoded: Decoded) -> list[Prior | Facing]:
         options, photo = self.options, decoded.photo
         known: list[Prior | Facing] = list(self._known)
         if photo is not None and options.gps_sigma_m is not None:
             known += of_photo(photo, options.gps_sigma_m or None)
-        if photo is not None and options.heading_sigma_deg is not None:
+        if photo is not None and options.heading_sigma_deg is not None and decoded.around is None:
             known += facing_of_photo(photo, options.heading_sigma_deg or None)
         return known
 
@@ -271,6 +293,10 @@ def note_all(
             counts.plain = tally.line()
     if not display.console.is_terminal:  # where the display ends in the middle of a line
         display.console.line()
+
+
+def _fov_deg(decoded: Decoded) -> float:
+    return math.nan if decoded.photo is None else decoded.photo.fov_deg or math.nan
 
 
 def _asked(options: Options, regions: Sequence[Region]) -> list[Prior]:

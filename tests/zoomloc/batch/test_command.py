@@ -84,6 +84,17 @@ def test_a_folder_with_photos_of_every_kind_and_videos(batch, tmp_path, zoomloc)
     assert re.search(r"^zoomloc: \d+ located, 0 uncertain, \d+ outside, 0 failed$", err, flags=re.MULTILINE)
 
 
+def test_a_panorama_is_located_by_its_views_as_alone(batch, town, tmp_path, untrained, zoomloc):
+    (tmp_path / "mixed").mkdir()
+    every_kind(tmp_path / "mixed")
+    told, _ = zoomloc(*batch, tmp_path / "mixed", "--top", 1)
+    row = next(row for row in map(json.loads, told.splitlines()) if "g-360" in row["file"])
+    zoomloc("locate", *batch[1:], tmp_path / "mixed" / "g-360.jpg", "--out", tmp_path / "r.json")
+    (alone,) = json.loads((tmp_path / "r.json").read_text())["predictions"]
+    assert row["not_here"] == pytest.approx(alone["not_here"], rel=1e-4)
+    assert row["places"][0]["probability"] == pytest.approx(alone["places"][0]["probability"], rel=1e-3)
+
+
 def test_photos_that_fail_are_rows_and_are_told_by_reason(batch, town, tmp_path, zoomloc):
     photos = town / "photos"
     for name in ("x1.jpg", "x2.jpg"):
