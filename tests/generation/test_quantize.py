@@ -53,12 +53,12 @@ def test_the_losses_draw_codes_and_latents_together_and_spread_the_codes():
         with torch.no_grad():  # all codes on one side: a codebook about to collapse
             quantizer.embedding.weight.copy_(F.normalize(torch.randn(16, 8) * 0.05 + torch.eye(8)[0], dim=1))
         optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.05)
-        before = float(quantizer(latent).loss)
+        before = float(quantizer(latent).loss.detach())
         for _ in range(60):
             optimizer.zero_grad()
             quantizer(latent).loss.backward()
             optimizer.step()
-        return before, float(quantizer(latent).loss), len(quantizer.encode(latent).unique())
+        return before, float(quantizer(latent).loss.detach()), len(quantizer.encode(latent).unique())
 
     before, after, n_used = trained(0.0)
     assert after < before
