@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KML = "http://www.opengis.net/kml/2.2"
 GPX = "http://www.topografix.com/GPX/1/1"
-COLOURS = {"located": "ff005ed5", "uncertain": "ff42e4f0"}  # KML counts alpha, blue, green, red
+COLOURS = {"located": "ff739e00", "uncertain": "ff009fe6"}  # KML counts alpha, blue, green, red
 NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # what a file's name may hold, and XML may not
 PLACEMARK = "http://maps.google.com/mapfiles/kml/shapes/placemark_circle.png"
 

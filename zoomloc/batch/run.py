@@ -23,7 +23,7 @@ from zoomloc.batch.jobs import Job, digest
 from zoomloc.batch.journal import Journal
 from zoomloc.batch.tally import Tally
 from zoomloc.checkpoint import fingerprint
-from zoomloc.errors import ConfigError, OutputError, PriorError
+from zoomloc.errors import CheckpointError, ConfigError, OutputError, PriorError, RegionError
 from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, Search, predict
 from zoomloc.posterior import Leaves, weighed
 from zoomloc.priors import Evidence, Facing, Prior, asked, facing_of_photo, of_photo
@@ -70,7 +70,8 @@ class Stages:
 class Batch:
     """A model and the regions it is asked about.
 
-    Raises CheckpointError where they do not fit, PriorError for options that are not understood.
+    Raises CheckpointError where they do not fit, RegionError for two of one name, PriorError for options that are not
+    understood.
     """
 
     localizer: Localizer
@@ -84,6 +85,10 @@ class Batch:
         o = self.options
         if o.how != "posterior" and {o.near, o.within, o.gps_sigma_m, o.heading_sigma_deg} != {None}:
             raise PriorError(f"--search {o.how}: cannot use what else is known; use --search posterior")
+        if o.heading_sigma_deg is not None and not self.localizer.states_headings:
+            raise CheckpointError("the checkpoint says nothing of headings; leave out --heading-from-exif")
+        if len({region.name for region in self.regions}) < len(self.regions):
+            raise RegionError("two regions have the same name, and could not be told apart; rename one")
         self._known = _asked(self.options, self.regions)
         self.stages = Stages()
         self.model = fingerprint(self.localizer.model)

@@ -155,6 +155,8 @@ def test_a_dry_run_names_the_work_and_does_none(batch, town, tmp_path, zoomloc):
         (["photos", "--near", "1,2"], "LAT,LON,RADIUS_M"),
         (["photos", "--near", "45.15,9.0,50", "--search", "beam"], "use --search posterior"),
         (["photos", "--region", "missing.json"], "missing.json: no such file"),
+        (["photos", "--region", "region.json"], "two regions have the same name"),
+        (["photos", "--heading-from-exif", "0"], "says nothing of headings"),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(batch, town, zoomloc, monkeypatch, words, says):
