@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy.report import machine
-from benchmarks.calibration.measure import Found, Scores
+from benchmarks.calibration.measure import UNSEEN, Found, Scores
 from zoomloc.evaluate import Outcomes, summary
 from zoomloc.files import atomic
 from zoomloc.reliability import SHARES, Claims, auroc, plot
@@ -22,7 +22,8 @@ def write(found: Found, name: str, out: Path) -> Path:
     stem, told = f"calibration-{name}", facts(found)
     with atomic(out / f"{stem}.json") as draft:
         draft.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    claims = {f"{data}, {when}": c for data in found.after for when, c in _claims(found, data).items()}
+    shown = [data for data in found.after if UNSEEN not in found.after or data not in found.cities]
+    claims = {f"{data}, {when}": c for data in shown for when, c in _claims(found, data).items()}
     plot(claims, out / f"{stem}.png")
     plot_scores(found, out / f"{stem}-not-here.png")
     with atomic(out / f"{stem}.md") as draft:
