@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from app.command import main as open_app
 from tiles.errors import TilesError
 from zoomloc.batch.command import batch, tag
 from zoomloc.errors import PhotoError, PriorError, ZoomlocError
@@ -90,6 +91,7 @@ class LabelName(StrEnum):
 app.command()(batch)
 app.command()(track)
 app.command()(tag)
+app.command("app")(open_app)
 
 
 @app.command()
