@@ -130,7 +130,8 @@ class TrainConfig(_Strict):
     it counts that the other photos' cells are told from a photo's own, any of them, and those that the search would
     come to by mistake; contrast: that a photo's place is told from all others of the batch at once; nearness: that the
     answers expected are near, by the logarithm of metres; heading: that the camera's is known at the right place (all
-    "pointer" only). accumulate: a batch goes through the model in so many parts. compiled: by torch.compile.
+    "pointer" only). own_context: that decisions are right after the model's own choices too (SAR, arXiv 2512.06421;
+    "just_zoom_in" only). accumulate: a batch goes through the model in so many parts. compiled: by torch.compile.
     """
 
     data: tuple[Path, ...]
@@ -155,6 +156,7 @@ class TrainConfig(_Strict):
     contrast: float = 0.0
     nearness: float = 0.0
     heading: float = 0.0
+    own_context: float = 0.0
     accumulate: PositiveInt = 1
     compiled: bool = False
     augment: bool = True
@@ -183,6 +185,10 @@ class TrainConfig(_Strict):
         silent = isinstance(self.model, PointerConfig) and not self.model.not_here
         if silent and (self.off_path or self.own_mistakes or self.contrast):
             raise ValueError("not_here = false goes with off_path = 0, own_mistakes = 0 and contrast = 0")
+        if self.own_context and self.model.kind != "just_zoom_in":
+            raise ValueError(
+                'own_context > 0 goes with kind = "just_zoom_in"; own_mistakes is its like for "pointer"'
+            )
         if self.heading and not (isinstance(self.model, PointerConfig) and self.model.heading_waves):
             raise ValueError("heading > 0 goes with a model of heading_waves > 0")
         return self

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,32 +47,43 @@ def make_lesson(
     """xy: (B, 2) where photos were taken, in the CRS of their city, and heading_deg (B,) which way, clockwise from the
     placement's columns. city: (B,) which of the banks, each with its grid
     on a placement, a photo's cells are of."""
-    depth = labels.cells.shape[1]
-    views, view_index = [], []
-    side_m: list[float] = []
-    n_views: list[int] = []
-    child_of: list[Tensor] = []
-    before: dict[tuple[int, int, int], int] = {}
-    for level in range(depth):
-        keys, inverse = torch.cat([city[:, None], labels.cells[:, level]], dim=1).unique(
-            dim=0, return_inverse=True
-        )
-        if level:
-            child_of.append(torch.tensor([_child_of(key, before, banks) for key in keys.tolist()]))
-        before = {tuple(key): i for i, key in enumerate(keys.tolist())}
-        view_index.append(inverse + sum(n_views))
-        n_views.append(len(keys))
-        for number in keys[:, 0].unique().tolist():  # in order, as the keys are
-            cells = [(row, col) for which, row, col in keys.tolist() if which == number]
-            views.append(banks[number].cut(placements[number], level, cells))
-            side_m += [placements[number].side_m / banks[number].grid.branch ** level] * len(cells)
-    index = torch.stack(view_index, dim=1)
-    sides = torch.tensor(side_m)
-    distance_m = _distances_m(xy, city, keys, banks, placements)
-    heading_deg = torch.where(labels.inside, heading_deg, torch.nan)
-    return Lesson(
-        labels, torch.cat(views), index, sides, n_views, sides[index], child_of, distance_m, heading_deg
+    shown = show(labels.cells, city, banks, placements)
+    branch = banks[0].grid.branch  # all are divided alike
+    sides = torch.tensor(
+        [
+            placements[number].side_m / branch**level
+            for level, keys in enumerate(shown.keys)
+            for number in keys[:, 0].tolist()
+        ]
     )
+    child_of = [_children_of(keys, above, branch) for above, keys in pairwise(shown.keys)]
+    n_views, index = [len(keys) for keys in shown.keys], shown.view_index
+    distance_m = _distances_m(xy, city, shown.keys[-1], banks, placements)
+    heading_deg = torch.where(labels.inside, heading_deg, torch.nan)
+    return Lesson(labels, shown.views, index, sides, n_views, sides[index], child_of, distance_m, heading_deg)
+
+
+class Shown(NamedTuple):
+    """Cells (B, L, 2) looked at, each distinct one once, level after level: views (N, px, px, 3) uint8; view_index
+    (B, L), which of them shows a cell; keys, of every level (n_views, 3): city, row, column."""
+
+    views: Tensor
+    view_index: Tensor
+    keys: list[Tensor]
+
+
+def show(cells: Tensor, city: Tensor, banks: Sequence[ViewBank], placements: Sequence[Placement]) -> Shown:
+    """Views of cells (B, L, 2), row and column at every level, of the grids of cities (B,)."""
+    views, view_index, all_keys, before = [], [], list[Tensor](), 0
+    for level in range(cells.shape[1]):
+        keys, inverse = torch.cat([city[:, None], cells[:, level]], dim=1).unique(dim=0, return_inverse=True)
+        view_index.append(inverse + before)
+        all_keys.append(keys)
+        before += len(keys)
+        for number in keys[:, 0].unique().tolist():  # in order, as the keys are
+            of_city = [(row, col) for which, row, col in keys.tolist() if which == number]
+            views.append(banks[number].cut(placements[number], level, of_city))
+    return Shown(torch.cat(views), torch.stack(view_index, dim=1), all_keys)
 
 
 def _distances_m(
@@ -91,10 +104,15 @@ def _distances_m(
     return distance_m
 
 
-def _child_of(key: list[int], before: dict[tuple[int, int, int], int], banks: Sequence[ViewBank]) -> int:
-    city, row, col = key
-    branch = banks[city].grid.branch
-    return before[city, row // branch, col // branch] * branch**2 + row % branch * branch + col % branch
+def _children_of(keys: Tensor, above: Tensor, branch: int) -> Tensor:
+    """Which child of the cells of the level above each cell is; see `Lesson.child_of`."""
+    number = {tuple(key): i for i, key in enumerate(above.tolist())}
+    return torch.tensor(
+        [
+            number[city, row // branch, col // branch] * branch**2 + row % branch * branch + col % branch
+            for city, row, col in keys.tolist()
+        ]
+    )
 
 
 def merged(parts: Sequence[Labels], city: Tensor) -> Labels:

@@ -1,5 +1,7 @@
 """The published zoom model, `just_zoom_in`: encoder and decoder together; and what makes a model of a configuration."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -38,13 +40,23 @@ class ZoomModel(nn.Module):
         """(N, px, px, 3) uint8 -> (N, C), of cells of whatever size."""
         return self.encoder(normalise(views))
 
-    def forward(self, photos: Tensor, views: Tensor, view_index: Tensor, actions: Tensor) -> Tensor:
+    def forward(
+        self,
+        photos: Tensor,
+        views: Tensor,
+        view_index: Tensor,
+        actions: Tensor,
+        then: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         """Teacher forcing over a batch whose photos share views.
 
         photos (B, px, 2 px, 3) uint8; views (N, px, px, 3) uint8, each distinct one once; view_index (B, L), which
-        of them each photo sees at each level; actions (B, L). Returns logits (B, L, children).
+        of them each photo sees at each level; actions (B, L). Returns logits (B, L, children), and what `then`, if
+        given, makes of the photos' features (B, C) and the logits: a second pass that belongs to the same step.
         """
-        return self.decoder(self.encode_photos(photos), self.encode_views(views)[view_index], actions)
+        photo = self.encode_photos(photos)
+        logits = self.decoder(photo, self.encode_views(views)[view_index], actions)
+        return logits, None if then is None else then(photo, logits)
 
 
 AnyModel = ZoomModel | PointerModel

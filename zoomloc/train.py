@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,16 +28,17 @@ from zoomloc.errors import ConfigError, OutputError
 from zoomloc.evaluate import evaluate
 from zoomloc.grid import Grid
 from zoomloc.heading import heading_loss
-from zoomloc.labels import make_labels, published_labels
-from zoomloc.lesson import Lesson, make_lesson, merged
+from zoomloc.labels import Labels, make_labels, published_labels
+from zoomloc.lesson import Lesson, make_lesson, merged, show
 from zoomloc.localizer import Localizer
 from zoomloc.losses import contrast, expected_error, path_loss, pointer_loss
-from zoomloc.model import AnyModel, make_model, misfit, n_parameters, pick_device
+from zoomloc.model import AnyModel, ZoomModel, make_model, misfit, n_parameters, pick_device
 from zoomloc.muon import Muon
 from zoomloc.placement import Placement
 from zoomloc.pointer import PointerModel
 from zoomloc.progress import bar
 from zoomloc.region import Region
+from zoomloc.rollout import rollout_loss
 from zoomloc.views import ViewBank
 
 # Enough for a curve to watch; `zoomloc evaluate` measures on all.
@@ -179,12 +181,16 @@ class _Trainer:
         parts = torch.arange(len(photos)).chunk(self.config.accumulate)
         total = 0.0
         for part in parts:
-            lesson = self._lesson(batch, part, step)
+            placements = [
+                _placement(bank.grid, self.config, step, number) for number, bank in enumerate(self.banks)
+            ]
+            lesson = self._lesson(batch, part, placements)
+            show = partial(self._show, placements, batch.city[part])
             with self._gradients_stay(part is not parts[-1]):
                 with torch.autocast(
                     self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
                 ):
-                    loss = self._loss(photos[part], batch.fov_deg[part], lesson) / len(parts)
+                    loss = self._loss(photos[part], batch.fov_deg[part], lesson, show) / len(parts)
                 loss.backward()
             total += float(loss.detach())
         self._update(self.config.learning_rate * schedule(step, self.config))
@@ -196,12 +202,11 @@ class _Trainer:
             return cast(AbstractContextManager[None], self._runner.no_sync())
         return nullcontext()
 
-    def _lesson(self, batch: Batch, part: Tensor, step: int) -> Lesson:
-        config, placements, parts = self.config, [], []
+    def _lesson(self, batch: Batch, part: Tensor, placements: list[Placement]) -> Lesson:
+        config, parts = self.config, []
         all_xy, city, heading_deg = batch.xy[part], batch.city[part], batch.heading_deg[part].clone()
-        for number, bank in enumerate(self.banks):
-            placement, xy = _placement(bank.grid, config, step, number), all_xy[city == number]
-            placements.append(placement)
+        for number, (bank, placement) in enumerate(zip(self.banks, placements, strict=True)):
+            xy = all_xy[city == number]
             heading_deg[city == number] -= placement.bearing_deg
             if config.labels == "published":
                 parts.append(published_labels(bank.grid, xy))
@@ -210,7 +215,15 @@ class _Trainer:
                 parts.append(make_labels(placement, xy, **shape, sigma_m=config.label_sigma_m))
         return make_lesson(merged(parts, city), all_xy, heading_deg, city, self.banks, placements)
 
-    def _loss(self, photos: Tensor, fov_deg: Tensor, lesson: Lesson) -> Tensor:
+    def _show(self, placements: list[Placement], city: Tensor, which: Tensor, cells: Tensor) -> Tensor:
+        """Features (b, L, C) of cells (b, L, 2) of those photos (b,) of a batch whose cities (B,) are known."""
+        assert isinstance(self.model, ZoomModel)
+        shown = show(cells, city[which], self.banks, placements)
+        return self.model.encode_views(shown.views.to(self.device))[shown.view_index.to(self.device)]
+
+    def _loss(
+        self, photos: Tensor, fov_deg: Tensor, lesson: Lesson, look: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
         views = lesson.views.to(self.device)
         if isinstance(self.model, PointerModel):
             sides = lesson.side_m.to(self.device), lesson.n_views, lesson.sides_m.to(self.device)
@@ -230,7 +243,18 @@ class _Trainer:
                 loss = loss + self.config.heading * heading_loss(facing, lesson.heading_deg.to(self.device))
             return loss
         at = lesson.view_index.to(self.device), lesson.labels.actions.to(self.device)
-        return path_loss(self._runner(photos, views, *at).float(), lesson.labels, self.config.label_smoothing)
+        then = partial(self._own_context, lesson.labels, look) if self.config.own_context else None
+        logits, own = self._runner(photos, views, *at, then)
+        loss = path_loss(logits.float(), lesson.labels, self.config.label_smoothing)
+        return loss if own is None else loss + self.config.own_context * own
+
+    def _own_context(
+        self, labels: Labels, look: Callable[[Tensor, Tensor], Tensor], photo: Tensor, logits: Tensor
+    ) -> Tensor:
+        assert isinstance(self.model, ZoomModel)
+        inside = labels.inside.nonzero()[:, 0]
+        branch = self.model.config.branch
+        return rollout_loss(self.model.decoder, photo, logits, labels, partial(look, inside), branch=branch)
 
     def _update(self, learning_rate: float) -> None:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)

@@ -84,7 +84,7 @@ def test_asked_to_stop_it_saves_first(tiny_config, tmp_path):
 
 
 def test_two_processes_train_the_same_model_as_one(tiny_config, tmp_path):
-    settings = {"steps": 5, "label_smoothing": 0.1}
+    settings = {"steps": 5, "label_smoothing": 0.1, "own_context": 0.5}
     train(load_train_config(tiny_config(tmp_path / "one", **settings)), device="cpu")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     config = tiny_config(tmp_path / "two", **settings)
@@ -102,6 +102,14 @@ def test_a_batch_in_parts_is_the_batch(tiny_config, tmp_path):
     same(weights(tmp_path / "whole"), weights(tmp_path / "parts"), rtol=1e-3, atol=1e-4)
     with pytest.raises(ConfigError, match="batch_size 32 does not divide by 1 processes and 5 parts"):
         train(load_train_config(tiny_config(tmp_path / "odd", **settings, accumulate=5)), device="cpu")
+
+
+def test_own_context_is_learned_from(tiny_config, tmp_path):
+    for name, weight in (("without", 0.0), ("with", 1.0)):
+        train(load_train_config(tiny_config(tmp_path / name, steps=2, own_context=weight)), device="cpu")
+    without, own = weights(tmp_path / "without"), weights(tmp_path / "with")
+    changed = [key for key in own if not torch.allclose(own[key], without[key], rtol=1e-3, atol=1e-5)]
+    assert "decoder.output_head.weight" in changed
 
 
 def test_another_configuration_does_not_continue_a_run(tiny_config, tmp_path):
