@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,9 +13,12 @@ from zoomloc.photo import Photo
 from zoomloc.sequence import Motion
 
 if TYPE_CHECKING:
-    from zoomloc.localizer import Localizer
+    from torch import Tensor
+
+    from zoomloc.localizer import Localizer, Search
+    from zoomloc.posterior import Leaves
     from zoomloc.prediction import Prediction
-    from zoomloc.priors import Prior
+    from zoomloc.priors import Evidence, Prior
     from zoomloc.region import Region
 
 HEIGHT_TO_WIDTH = 3 / 4  # of the views, as most cameras have it
@@ -98,13 +102,37 @@ def locate(
 
     from zoomloc.encoder import shrink
     from zoomloc.localizer import ANSWER_RADIUS_M, predict
-    from zoomloc.posterior import weighed
     from zoomloc.priors import Evidence
-    from zoomloc.sequence import together
 
     small = np.stack([shrink(pixels, localizer.model.config.photo_px) for pixels in views_around])
     features = localizer.encode(torch.from_numpy(small), torch.full((len(small),), FOV_DEG))
-    found = together(localizer.zoom(features, region), region.grid, VIEWS)
-    if priors:
-        found = weighed(found, Evidence(priors, region.grid), worth_left=found.unexpanded)
-    return predict(found, region, name, "posterior", top_k, radius_m or ANSWER_RADIUS_M)
+    known = Evidence(priors, region.grid) if priors else None
+    [found] = zoom(localizer, features, region, [len(small)], [known])
+    return predict(found, region, name, "posterior", top_k, radius_m or ANSWER_RADIUS_M, localizer.threshold)
+
+
+def zoom(
+    localizer: "Localizer",
+    features: "Tensor",
+    region: "Region",
+    n_views: Sequence[int],
+    known: Sequence["Evidence | None"],
+    *,
+    how: "Search" = "posterior",
+) -> "list[Leaves]":
+    """The leaves of photos and panoramas side by side: features (B, …) of the views of each, `n_views` long, one for
+    a photo; what else is `known` of each. Errors are `Localizer.zoom`'s."""
+    from zoomloc.posterior import weighed
+    from zoomloc.sequence import together
+
+    alone = [its if n == 1 else None for n, its in zip(n_views, known, strict=True) for _ in range(n)]
+    found = iter(localizer.zoom(features, region, how=how, evidence=alone))
+    told = []
+    for n, its in zip(n_views, known, strict=True):
+        leaves = list(islice(found, n))
+        if n == 1:
+            told += leaves
+            continue
+        joint = together(leaves, region.grid, VIEWS)
+        told.append(joint if its is None else weighed(joint, its, worth_left=joint.unexpanded))
+    return told

@@ -73,19 +73,21 @@ class Photo:
     rights: str | None = None
 
 
-def load(path: str | Path, sidecar: str | Path | None = None) -> Photo:
+def load(path: str | Path, sidecar: str | Path | None = None, *, content: bytes | None = None) -> Photo:
     """Reads a photo of any common format, mode and orientation. Broken EXIF never costs a good image.
 
     sidecar: an XMP file that speaks for the photo; what it says counts more than the photo's own EXIF and XMP.
+    content: the file's bytes, where they are at hand; `path` then is only what the photo is called.
     Raises PhotoError, one line, where there is no whole image of a usable size, or the sidecar is broken.
     """
     path = Path(path)
-    with _open(path) as image:
+    with _open(path, content) as image:
         exif, embedded = (
             _Exif(image),
             _embedded(image),
         )  # before the pixels, which may be decoded at a smaller scale
-        pixels = _decode(image, path, exif.orientation)
+        side_px = MAX_SIDE_PX if embedded.panorama() else max_side_px
+        pixels = _decode(image, path, exif.orientation, side_px)
     return _photo(path, pixels, exif, embedded, sidecar)
 
 
@@ -170,14 +172,21 @@ def _check_file(path: Path) -> None:
     if not path.is_file():
         raise PhotoError(f"{path}: is not a regular file; copy the photo to a file first")
     if path.stat().st_size == 0:
-        raise PhotoError(f"{path}: is empty (0 bytes); copy or download it again")
+        raise _empty(path)
 
 
-def _open(path: Path) -> Image.Image:
+def _empty(path: Path) -> PhotoError:
+    return PhotoError(f"{path}: is empty (0 bytes); copy or download it again")
+
+
+def _open(path: Path, content: bytes | None = None) -> Image.Image:
     """The image with its header read, nothing decoded yet."""
-    _check_file(path)
+    if content is None:
+        _check_file(path)
+    elif not content:
+        raise _empty(path)
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(path if content is None else BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise _too_large(path, "its size") from None
     except OSError as error:
@@ -218,9 +227,9 @@ def _too_large(path: Path, what: str) -> PhotoError:
     )
 
 
-def _decode(image: Image.Image, path: Path, orientation: int) -> NDArray[np.uint8]:
-    """Upright sRGB pixels (h, w, 3), the long side at most MAX_SIDE_PX."""
-    image.draft(None, (MAX_SIDE_PX, MAX_SIDE_PX))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+def _decode(image: Image.Image, path: Path, orientation: int, side_px: int) -> NDArray[np.uint8]:
+    """Upright sRGB pixels (h, w, 3), the long side at most side_px."""
+    image.draft(None, (side_px, side_px))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
     try:
         image.load()
         rgb = _rgb(image)
@@ -228,7 +237,7 @@ def _decode(image: Image.Image, path: Path, orientation: int) -> NDArray[np.uint
         raise PhotoError(f"{path}: {error}") from None
     except Exception:
         raise PhotoError(f"{path}: broken or cut off in the middle; copy or download it again") from None
-    rgb.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BICUBIC)
+    rgb.thumbnail((side_px, side_px), Image.Resampling.BICUBIC)
     return np.array(rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb)
 
 

@@ -224,29 +224,45 @@ def asked(
     """
     priors: list[tuple[str, Prior]] = []
     if near_text is not None:
-        lat, lon, radius_m = _numbers(near_text, "--near", "LAT,LON,RADIUS_M")
-        _check_degrees(f"--near {near_text}", lat, lon)
-        if radius_m <= 0:
-            raise PriorError(f"--near {near_text}: give a radius above 0 m")
-        priors.append((f"--near {near_text}", near(lat, lon, radius_m, wrong=wrong)))
+        priors.append((f"--near {near_text}", circle(near_text, "--near", wrong=wrong)))
     if within_text is not None:
         priors.append((f"--within {within_text}", Within(_area(within_text), wrong)))
-    root = np.array([region.grid.bounds(region.grid.root)])
     for words, prior in priors:
-        if not prior.on(region.grid).mass(root)[0] > 0:
-            raise PriorError(f"{words}: lies off the region '{region.name}'; check the order of the numbers")
+        check_on(region, prior, words)
     return [prior for _, prior in priors]
+
+
+def check_on(region: Region, prior: Prior, words: str) -> None:
+    """Raises PriorError, with the user's words for the prior, where it lies off the region."""
+    root = np.array([region.grid.bounds(region.grid.root)])
+    if not prior.on(region.grid).mass(root)[0] > 0:
+        raise PriorError(f"{words}: lies off the region '{region.name}'; check the order of the numbers")
+
+
+def circle(text: str, option: str, *, wrong: float = WRONG) -> Within:
+    """The prior that "LAT,LON,RADIUS_M" says. option: its name in errors. Raises PriorError."""
+    lat, lon, radius_m = _numbers(text, option, "LAT,LON,RADIUS_M")
+    _check_degrees(f"{option} {text}", lat, lon)
+    if radius_m <= 0:
+        raise PriorError(f"{option} {text}: give a radius above 0 m")
+    return near(lat, lon, radius_m, wrong=wrong)
+
+
+def box(text: str, option: str, or_else: str = "") -> shapely.Geometry:
+    """The area that "WEST,SOUTH,EAST,NORTH" says. option, or_else: in errors, its name and what else could be
+    written. Raises PriorError."""
+    west, south, east, north = _numbers(text, option, f"{or_else}WEST,SOUTH,EAST,NORTH")
+    _check_degrees(f"{option} {text}", south, west)
+    _check_degrees(f"{option} {text}", north, east)
+    if not (west < east and south < north):
+        raise PriorError(f"{option} {text}: write WEST,SOUTH,EAST,NORTH in degrees")
+    return shapely.segmentize(shapely.box(west, south, east, north), 0.01)
 
 
 def _area(text: str) -> shapely.Geometry:
     if Path(text).suffix.lower() in {".geojson", ".json"} or Path(text).is_file():
         return _read_area(Path(text))
-    west, south, east, north = _numbers(text, "--within", "a GeoJSON file or WEST,SOUTH,EAST,NORTH")
-    _check_degrees(f"--within {text}", south, west)
-    _check_degrees(f"--within {text}", north, east)
-    if not (west < east and south < north):
-        raise PriorError(f"--within {text}: write WEST,SOUTH,EAST,NORTH in degrees")
-    return shapely.segmentize(shapely.box(west, south, east, north), 0.01)
+    return box(text, "--within", "a GeoJSON file or ")
 
 
 def _read_area(path: Path) -> shapely.Geometry:

@@ -107,6 +107,8 @@ def test_six_views_answer_where_each_alone_is_misled(tiny_data):
     region = Region.load(tiny_data / "region.json")
 
     class Seer:
+        threshold = 0.5
+
         class model:  # noqa: N801
             class config:  # noqa: N801
                 photo_px = 32
@@ -115,7 +117,8 @@ def test_six_views_answer_where_each_alone_is_misled(tiny_data):
             assert photos.shape == (6, 32, 64, 3) and fov_deg.tolist() == [panorama.FOV_DEG] * 6
             return photos
 
-        def zoom(self, features, region):
+        def zoom(self, features, region, *, how, evidence):
+            assert how == "posterior" and evidence == [None] * 6
             return [
                 Leaves(np.array([[i, 3], [9, 9]]), np.array([0.4, 0.4]), unexpanded=0.2) for i in range(6)
             ]

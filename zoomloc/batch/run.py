@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,11 @@ from zoomloc.batch.tally import Tally
 from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import CheckpointError, ConfigError, OutputError, PriorError, RegionError
 from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, Search, predict
-from zoomloc.posterior import Leaves, weighed
+from zoomloc.posterior import Leaves
 from zoomloc.priors import Evidence, Facing, Prior, asked, facing_of_photo, of_photo
 from zoomloc.progress import bar
 from zoomloc.region import Region
 from zoomloc.rows import Row, of_prediction
-from zoomloc.sequence import together
 
 AT_ONCE = {"cuda": 64, "cpu": 8}  # photos in a batch, where the user leaves it to us
 
@@ -192,17 +190,8 @@ class Batch:
         self, features: Tensor, region: Region, part: Sequence[Decoded], images: Sequence[NDArray[np.uint8]]
     ) -> list[Leaves]:
         known = [Evidence(priors, region.grid) if (priors := self._priors(each)) else None for each in part]
-        alone = [its if len(n) == 1 else None for its, n in zip(known, images, strict=True) for _ in n]
-        found = iter(self.localizer.zoom(features, region, how=self.options.how, evidence=alone))
-        told = []
-        for its, n in zip(known, images, strict=True):
-            leaves = list(islice(found, len(n)))
-            if len(leaves) == 1:
-                told += leaves
-                continue
-            joint = together(leaves, region.grid, panorama.VIEWS)
-            told.append(joint if its is None else weighed(joint, its, worth_left=joint.unexpanded))
-        return told
+        n_views = [len(its) for its in images]
+        return panorama.zoom(self.localizer, features, region, n_views, known, how=self.options.how)
 
     def _priors(self, decoded: Decoded) -> list[Prior | Facing]:
         options, photo = self.options, decoded.photo
