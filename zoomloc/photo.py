@@ -73,11 +73,19 @@ class Photo:
     rights: str | None = None
 
 
-def load(path: str | Path, sidecar: str | Path | None = None, *, content: bytes | None = None) -> Photo:
+def load(
+    path: str | Path,
+    sidecar: str | Path | None = None,
+    *,
+    content: bytes | None = None,
+    max_side_px: int = MAX_SIDE_PX,
+) -> Photo:
     """Reads a photo of any common format, mode and orientation. Broken EXIF never costs a good image.
 
     sidecar: an XMP file that speaks for the photo; what it says counts more than the photo's own EXIF and XMP.
-    content: the file's bytes, where they are at hand; `path` then is only what the photo is called.
+    content: the file's bytes, where they are at hand; `path` then is only what the photo is called. max_side_px: of the
+    pixels kept, at most MAX_SIDE_PX; the smaller, the faster a JPEG is read. Panoramas, which are cut into parts, are
+    kept as large as ever.
     Raises PhotoError, one line, where there is no whole image of a usable size, or the sidecar is broken.
     """
     path = Path(path)
@@ -85,7 +93,7 @@ def load(path: str | Path, sidecar: str | Path | None = None, *, content: bytes 
         exif, embedded = (
             _Exif(image),
             _embedded(image),
-        )  # before the pixels, which may be decoded at a smaller scale
+        )  # before pixels, which may be decoded at a smaller scale
         side_px = MAX_SIDE_PX if embedded.panorama() else max_side_px
         pixels = _decode(image, path, exif.orientation, side_px)
     return _photo(path, pixels, exif, embedded, sidecar)

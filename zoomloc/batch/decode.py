@@ -16,9 +16,11 @@ from zoomloc.batch.jobs import Job
 from zoomloc.encoder import shrink
 from zoomloc.errors import PhotoError
 from zoomloc.panorama import views
-from zoomloc.photo import Photo, load
+from zoomloc.photo import MAX_SIDE_PX, Photo, load
 
 BATCHES_AHEAD = 3
+# How much larger than what the model sees photos are decoded: the finer detail would be averaged away.
+FINER = 3
 NOTHING = np.zeros((0, 0, 3), np.uint8)
 
 
@@ -56,7 +58,7 @@ def ahead(batches: Sequence[Sequence[Job]], px: int) -> Iterator[list[Decoded]]:
 def decode(jobs: Sequence[Job], px: int) -> list[Decoded]:
     """A photo, or the frames of one video, which are read in one go."""
     began = time.perf_counter()
-    photos = _frames(jobs) if jobs[0].frame_s is not None else [_photo(job) for job in jobs]
+    photos = _frames(jobs) if jobs[0].frame_s is not None else [_photo(job, px) for job in jobs]
     found = [_decoded(job, photo, px) for job, photo in zip(jobs, photos, strict=True)]
     seconds = (time.perf_counter() - began) / len(jobs)
     return [replace(each, seconds=seconds) for each in found]
@@ -69,9 +71,10 @@ def _parts(batch: Sequence[Job]) -> Iterator[list[Job]]:
         yield from [jobs] if video_path else ([job] for job in jobs)
 
 
-def _photo(job: Job) -> Photo | PhotoError:
+def _photo(job: Job, px: int) -> Photo | PhotoError:
+    side_px = MAX_SIDE_PX if job.projection == "spherical" else min(FINER * 2 * px, MAX_SIDE_PX)
     try:
-        return load(job.path)
+        return load(job.path, max_side_px=side_px)
     except PhotoError as error:
         return error
     except Exception as error:  # whatever a file does to a decoder must not end a run of hours

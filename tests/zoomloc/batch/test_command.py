@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 from shapely import Point
 
-from zoomloc import manifest, tables
+from zoomloc import manifest, photo, tables
 from zoomloc.batch import decode, jobs, regions, run
 from zoomloc.batch.jobs import Job
+from zoomloc.encoder import shrink
 from zoomloc.errors import PhotoError
 from zoomloc.localizer import Localizer
 from zoomloc.posterior import Leaves
@@ -313,7 +314,7 @@ def test_a_photo_too_large_even_alone_is_a_row(town, untrained, tmp_path):
 
 
 def test_a_decoder_that_breaks_costs_one_photo(town, monkeypatch):
-    def broken(path):
+    def broken(path, max_side_px):
         raise ZeroDivisionError("float division by zero")
 
     monkeypatch.setattr(decode, "load", broken)
@@ -321,6 +322,16 @@ def test_a_decoder_that_breaks_costs_one_photo(town, monkeypatch):
     assert (
         found.pixels is None and "cannot be used (ZeroDivisionError: float division by zero)" in found.reason
     )
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (900, 1600), (300, 200)])
+def test_the_model_sees_what_it_would_see_of_the_whole_photo(tmp_path, size):
+    coarse = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", quality=92)
+    (found,) = decode.decode([Job(tmp_path / "a.jpg")], 96)
+    whole = shrink(photo.load(tmp_path / "a.jpg").pixels, 96)
+    off = np.abs(found.pixels.astype(int) - whole)
+    assert found.pixels.shape == (96, 192, 3) and off.mean() < 1 and off.max() < 12
 
 
 def test_names_that_are_no_text_can_be_written(town, batch, tmp_path, zoomloc):

@@ -50,7 +50,7 @@ def test_killed_at_twenty_moments_it_is_as_if_it_never_was(town, untrained, tmp_
     took."""
     monkeypatch.setattr(os, "fsync", lambda _: None)  # that is for the loss of power, not of a process
     shades = [np.full((36, 64, 3), i, np.uint8) for i in range(256)]
-    monkeypatch.setattr(decode, "load", lambda path: Photo(path, shades[int(path.stem) % 256]))
+    monkeypatch.setattr(decode, "load", lambda path, max_side_px: Photo(path, shades[int(path.stem) % 256]))
     jobs = [Job(Path(f"{i}.jpg")) for i in range(2000)]
     place, notes = Region.load(town / "region.json"), tmp_path / "notes"
     localizer = Localizer.from_pretrained(untrained, device="cpu")
