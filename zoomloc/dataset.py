@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
+import geopandas as gpd
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -38,26 +41,27 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
     """
 
     def __init__(self, folder: Path, split: str, grid: Grid, *, px: int, cache: bool = False) -> None:
-        rows = manifest.read(folder / "manifest.parquet", split)
-        xy = np.array([grid.project(p.y, p.x) for p in rows.geometry])
-        inside = _inside(grid, xy)
-        if not inside.any():
+        parts = [_part(rows, grid) for rows in manifest.shards(folder / "manifest.parquet", split)]
+        self._folder, self._names = folder, pa.chunked_array([part.names for part in parts], pa.string())
+        if not len(self._names):
             raise ManifestError(
                 f"{folder / 'manifest.parquet'}: no {split} photo lies in the region; "
                 f"check region.json beside it, and that points are (lon, lat)"
             )
-        self.n_outside = int((~inside).sum())
-        self.paths = [folder / name for name in rows.photo[inside]]
-        self.xy = torch.from_numpy(xy[inside])
-        self.lat_lon = np.stack([rows.geometry.y[inside], rows.geometry.x[inside]], axis=1)
-        self.fov_deg = torch.from_numpy(rows.fov[inside].to_numpy(np.float32, na_value=np.nan))
-        true_north_deg = rows.heading[inside].to_numpy(np.float64, na_value=np.nan)
-        self.heading_deg = torch.from_numpy(true_north_deg - grid.convergence_deg(*self.lat_lon.T)).float()
+        self.n_outside = sum(part.n_outside for part in parts)
+        self.xy = torch.from_numpy(np.concatenate([part.xy for part in parts]))
+        self.lat_lon = np.concatenate([part.lat_lon for part in parts])
+        self.fov_deg = torch.from_numpy(np.concatenate([part.fov_deg for part in parts]))
+        self.heading_deg = torch.from_numpy(np.concatenate([part.heading_deg for part in parts]))
         self.px = px
         self._cached: Tensor | None = self._decode_all(split) if cache else None
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._names)
+
+    def path(self, index: int) -> Path:
+        """Of a photo's image."""
+        return self._folder / str(self._names[index].as_py())
 
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
@@ -74,7 +78,7 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
         return torch.from_numpy(np.stack([self._decode(i) for i in indices]))
 
     def _decode(self, index: int) -> NDArray[np.uint8]:
-        return shrink(photo.load(self.paths[index]).pixels, self.px)
+        return shrink(photo.load(self.path(index)).pixels, self.px)
 
     def _decode_all(self, split: str) -> Tensor:
         out = torch.empty(len(self), self.px, 2 * self.px, 3, dtype=torch.uint8)
@@ -109,6 +113,30 @@ class Cities(torch.utils.data.Dataset[Batch]):
             parts.append(replace(part, city=torch.full_like(part.city, int(number))))
         order = torch.from_numpy(np.argsort(city, kind="stable").argsort())  # back to the order asked for
         return Batch(*(torch.cat([getattr(part, f.name) for part in parts])[order] for f in fields(Batch)))
+
+
+class _Part(NamedTuple):
+    """What is kept of the photos of one shard that lie in the grid: some 70 bytes each."""
+
+    names: pa.Array
+    xy: NDArray[np.float64]
+    lat_lon: NDArray[np.float64]
+    fov_deg: NDArray[np.float32]
+    heading_deg: NDArray[np.float32]
+    n_outside: int
+
+
+def _part(rows: gpd.GeoDataFrame, grid: Grid) -> _Part:
+    lat, lon = rows.geometry.y.to_numpy(), rows.geometry.x.to_numpy()
+    xy = np.column_stack(grid.project(lat, lon))
+    inside = _inside(grid, xy)
+    fov_deg, true_north_deg = (
+        rows[column].to_numpy(np.float32, na_value=np.nan)[inside] for column in ("fov", "heading")
+    )
+    lat_lon = np.column_stack([lat, lon])[inside]
+    heading_deg = (true_north_deg - grid.convergence_deg(*lat_lon.T)).astype(np.float32)
+    names = pa.array(rows.photo[inside], pa.string())
+    return _Part(names, xy[inside], lat_lon, fov_deg, heading_deg, int((~inside).sum()))
 
 
 def _inside(grid: Grid, xy: NDArray[np.float64]) -> NDArray[np.bool_]:

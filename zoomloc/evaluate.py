@@ -128,7 +128,7 @@ def evaluate(
         for how in searches:
             found = localizer.zoom(features, region, how=how)
             answers = [
-                predict(leaves, region, str(photos.paths[i]), how, top_k=1, threshold=localizer.threshold)
+                predict(leaves, region, str(photos.path(i)), how, top_k=1, threshold=localizer.threshold)
                 for i, leaves in zip(batch, found, strict=True)
             ]
             xy, facing_deg = photos.xy[batch].numpy(), headings_deg[batch]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import ceil, floor, isfinite
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import shapely
@@ -24,6 +24,9 @@ from zoomloc.errors import OutsideRegion, RegionError
 WGS84 = "EPSG:4326"
 MAX_STRETCH = 0.01  # how far a metre of the CRS may differ from a metre on the ground
 EDGE_STEP_M = 500.0  # a straight line of this length in the CRS bends by less than 2 cm in WGS 84 (below 70°)
+
+
+Degrees = TypeVar("Degrees", float, NDArray[np.float64])
 
 
 class Cell(NamedTuple):
@@ -127,8 +130,8 @@ class Grid:
         col = _part(n, (x - west) / self.size_m, lambda i: x >= west + offset_m(self.size_m, i, n))
         return Cell(level, row, col)
 
-    def project(self, lat: float, lon: float) -> tuple[float, float]:
-        """WGS 84 degrees to (x, y) of the grid's CRS."""
+    def project(self, lat: Degrees, lon: Degrees) -> tuple[Degrees, Degrees]:
+        """WGS 84 degrees to (x, y) of the grid's CRS; of many points, arrays."""
         x, y = _transformer(WGS84, self.crs).transform(lon, lat)
         return x, y
 
@@ -139,6 +142,8 @@ class Grid:
 
     def convergence_deg(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far the grid's north lies clockwise from true north at points in WGS 84 degrees."""
+        if lat.size == 0:  # pyproj refuses none
+            return np.empty_like(lat)
         return np.asarray(Proj(self.crs).get_factors(lon, lat).meridian_convergence)
 
     def path_at(self, lat: float, lon: float) -> tuple[int, ...]:

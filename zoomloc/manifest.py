@@ -13,7 +13,8 @@ projection   "perspective", "spherical" or "fisheye"
 licence      what may be done with the photo, such as "CC BY-SA 4.0", or null
 attribution  whom to name when it is shown, or null
 
-The last two may be missing from a file; they are null then.
+The last two may be missing from a file; they are null then. A large manifest may be a folder `manifest.parquet` of
+such files, its shards, which training reads one after the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,25 +40,55 @@ def read(path: str | Path, split: str | None = None) -> gpd.GeoDataFrame:
     Raises ManifestError, one line naming file, column and first offending row, if it breaks the schema.
     """
     path = Path(path)
-    if not path.is_file():
+    frames = [_read_file(file, path.parent) for file in _files(path)]
+    if len(frames) == 1:
+        [frame] = frames
+    else:
+        frame = gpd.GeoDataFrame(pd.concat(frames, ignore_index=True))
+        _check(frame, path, path.parent)  # no photo is named in two files
+    return frame if split is None else _of_split(frame, path, split)
+
+
+def shards(path: str | Path, split: str) -> Iterator[gpd.GeoDataFrame]:
+    """The rows of a split, file by file where the manifest is a folder, so that not all need fit into memory.
+
+    Raises ManifestError as `read` does; that a photo is named in two files is not noticed.
+    """
+    path, there = Path(path), set[str]()
+    for file in _files(path):
+        frame = _read_file(file, path.parent)
+        there |= set(frame["split"])
+        if (frame["split"] == split).any():
+            yield _of_split(frame, file, split)
+    if split not in there:
+        raise _no_such_split(path, split, there)
+
+
+def _files(path: Path) -> list[Path]:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
         raise ManifestError(f"{path}: no such manifest; write one with a data_prep importer")
+    return files
+
+
+def _read_file(file: Path, folder: Path) -> gpd.GeoDataFrame:
+    """One file of a manifest, checked; its photos' paths are relative to the folder."""
     try:
-        frame = gpd.read_parquet(path)
+        frame = _with_credits(gpd.read_parquet(file))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ManifestError(
-            f"{path}: not GeoParquet ({reason}); write it with a data_prep importer"
+            f"{file}: not GeoParquet ({reason}); write it with a data_prep importer"
         ) from None
-    frame = _with_credits(frame)
-    _check(frame, path)
-    return frame if split is None else _of_split(frame, path, split)
+    _check(frame, file, folder)
+    return frame
 
 
 def write(frame: gpd.GeoDataFrame, path: str | Path) -> None:
     """Checks the frame and writes it, whole or not at all. Raises ManifestError as `read` does."""
     path = Path(path)
     frame = _with_credits(frame)
-    _check(frame, path)
+    _check(frame, path, path.parent)
     typed = frame.astype({"heading": "float64", "fov": "float64"})
     typed["captured_at"] = pd.to_datetime(frame["captured_at"], utc=True)
     with atomic(path) as draft:
@@ -71,12 +102,15 @@ def _with_credits(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 def _of_split(frame: gpd.GeoDataFrame, path: Path, split: str) -> gpd.GeoDataFrame:
     rows = frame[frame["split"] == split].reset_index(drop=True)
     if rows.empty:
-        there = ", ".join(sorted(frame["split"].unique()))
-        raise ManifestError(f"{path}: no photos of split {split!r}; it has {there}")
+        raise _no_such_split(path, split, set(frame["split"]))
     return rows
 
 
-def _check(frame: gpd.GeoDataFrame, path: Path) -> None:
+def _no_such_split(path: Path, split: str, there: set[str]) -> ManifestError:
+    return ManifestError(f"{path}: no photos of split {split!r}; it has {', '.join(sorted(there))}")
+
+
+def _check(frame: gpd.GeoDataFrame, path: Path, folder: Path) -> None:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ManifestError(
@@ -91,7 +125,7 @@ def _check(frame: gpd.GeoDataFrame, path: Path) -> None:
     if frame.crs is None or not frame.crs.equals(pyproj.CRS(4326), ignore_axis_order=True):
         name = "missing" if frame.crs is None else frame.crs.name
         raise ManifestError(f"{path}: column geometry: CRS is {name}; turn it into WGS 84 with to_crs(4326)")
-    for column, bad, problem in _rules(frame, path.parent):
+    for column, bad, problem in _rules(frame, folder):
         if bad.any():
             row = int(bad.to_numpy().argmax())
             value = frame[column].iloc[row]

@@ -1,10 +1,14 @@
+import shutil
+
 import geopandas as gpd
 import pandas as pd
 import pytest
 from shapely import Point
 
 from zoomloc import manifest
+from zoomloc.dataset import PhotoDataset
 from zoomloc.errors import ManifestError
+from zoomloc.grid import Grid
 
 NAMES = ["photos/a.jpg", "photos/b.jpg", "photos/c d.jpg"]
 
@@ -140,3 +144,49 @@ def test_a_failed_write_leaves_the_old_manifest(frame, tmp_path):
     with pytest.raises(ManifestError):
         manifest.write(_with(frame, "split", 0, "holdout"), path)
     assert path.read_bytes() == before
+
+
+@pytest.fixture
+def in_shards(frame, tmp_path):
+    """The same rows as two files of a folder."""
+    manifest.write(frame, tmp_path / "whole.parquet")
+    typed = manifest.read(tmp_path / "whole.parquet")
+    folder = tmp_path / "manifest.parquet"
+    folder.mkdir()
+    typed[:2].to_parquet(folder / "part-0.parquet", index=False)
+    typed[2:].to_parquet(folder / "part-1.parquet", index=False)
+    return folder
+
+
+def test_a_folder_of_files_is_one_manifest(in_shards, tmp_path):
+    whole = manifest.read(tmp_path / "whole.parquet")
+    assert manifest.read(in_shards).photo.tolist() == whole.photo.tolist()
+    assert manifest.read(in_shards, "val").photo.tolist() == ["photos/b.jpg"]
+    assert [part.photo.tolist() for part in manifest.shards(in_shards, "train")] == [[NAMES[0]], [NAMES[2]]]
+    assert [part.photo.tolist() for part in manifest.shards(in_shards, "val")] == [[NAMES[1]]]
+    assert [len(part) for part in manifest.shards(tmp_path / "whole.parquet", "train")] == [2]
+
+
+def test_shards_are_refused_as_files_are(in_shards, tmp_path):
+    with pytest.raises(ManifestError, match="no photos of split 'test'; it has train, val"):
+        list(manifest.shards(in_shards, "test"))
+    with pytest.raises(ManifestError, match="no such manifest"):
+        list(manifest.shards(tmp_path / "photos", "train"))
+    (in_shards / "part-1.parquet").write_bytes((in_shards / "part-0.parquet").read_bytes())
+    with pytest.raises(ManifestError, match="named twice"):
+        manifest.read(in_shards)
+    (in_shards / "part-1.parquet").write_text("no table")
+    with pytest.raises(ManifestError, match=r"part-1\.parquet: not GeoParquet"):
+        list(manifest.shards(in_shards, "train"))
+
+
+def test_a_dataset_is_the_same_from_shards(in_shards, tmp_path):
+    (tmp_path / "one").mkdir()
+    shutil.copytree(tmp_path / "photos", tmp_path / "one" / "photos")
+    shutil.copy(tmp_path / "whole.parquet", tmp_path / "one" / "manifest.parquet")
+    grid = Grid(crs="EPSG:32632", north_west=(410_000.0, 5_140_000.0), size_m=40_000, branch=4, depth=2)
+    parts, one = (PhotoDataset(folder, "train", grid, px=16) for folder in (tmp_path, tmp_path / "one"))
+    assert len(parts) == len(one) == 1 and parts.n_outside == one.n_outside == 1  # -8, -46.3 is elsewhere
+    assert parts.path(0) == tmp_path / NAMES[0]
+    assert parts.xy.tolist() == one.xy.tolist() == [list(grid.project(46.3, 8.0))]
+    assert parts.heading_deg.tolist() == one.heading_deg.tolist()
