@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 HEIGHT_TO_WIDTH = 3 / 4  # of the views, as most cameras have it
 FOV_DEG, HEIGHT_TO_WIDTH_SEEN = 75.0, 9 / 16  # of those that are localized: what models are trained on
 YAWS_DEG = (0.0, 60.0, 120.0, 180.0, 240.0, 300.0)
-# Views of one place are less alike than photos of one street, but of one camera, day and model still.
-VIEWS = Motion(exponent=0.5, mute=0.02, cut=0.0)
+# Views of one place are of one camera, day and model, and overlap.
+VIEWS = Motion(exponent=0.25, mute=0.02, cut=0.0)
 
 
 def is_whole(pixels: NDArray[np.uint8]) -> bool:

@@ -77,4 +77,4 @@ def test_the_figures_of_the_page_are_those_of_the_code():
 
     assert (WRONG, GPS_SIGMA_M) == (0.02, 100) and list(SPEEDS_M_S.values()) == [1.5, 5, 10]
     assert (Motion.exponent, Motion.mute, Motion.lost) == (0.25, 0.05, 0.001)
-    assert (len(YAWS_DEG), FOV_DEG, VIEWS.exponent) == (6, 75, 0.5)
+    assert (len(YAWS_DEG), FOV_DEG, VIEWS.exponent) == (6, 75, 0.25)
