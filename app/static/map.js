@@ -48,12 +48,13 @@ class View {
     this.ladder = root.querySelector(".ladder");
     this.square = L.latLngBounds(scene.region.ring);
     const map = this.map = L.map(this.place, { zoomSnap: .25, minZoom: Math.max(0, scene.min_zoom - 2), maxZoom: scene.max_zoom + 3,
-      maxBounds: this.square.pad(1) });
+      maxBounds: this.square.pad(1), zoomControl: false });
     map.attributionControl.setPrefix(false);
     map.attributionControl.getContainer().textContent = `${scene.attribution} · drawn with Leaflet`;
     L.tileLayer(scene.tiles, { minNativeZoom: scene.min_zoom, maxNativeZoom: scene.max_zoom, maxZoom: scene.max_zoom + 3,
       bounds: this.square }).addTo(map);
     L.control.scale({ imperial: false }).addTo(map);
+    L.control.zoom({ position: "bottomleft" }).addTo(map);
     this.drawn = L.layerGroup().addTo(map);
     this.lit = L.layerGroup().addTo(map);
     this.sketch = L.layerGroup().addTo(map);

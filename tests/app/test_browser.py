@@ -1,0 +1,130 @@
+"""The whole app as people meet it: started by its command, in a real browser that can reach nothing but loopback."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from app.settings import DEMO
+
+ROOT = Path(__file__).parents[2]
+PHOTO = DEMO / "photos" / "000238.jpg"
+# Long, as a busy machine may be slow; nothing waits longer than it must.
+START_S, WAIT_MS = 180, 120_000
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Of a running app; it ends when it is told to, and its tile server with it."""
+    home = tmp_path_factory.mktemp("app")
+    command = [sys.executable, "-m", "zoomloc", "app", "--no-browser", "--port", "0", "--home", str(home)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        lines = iter(process.stdout.readline, "")
+        found = next(match[1] for line in lines if (match := re.search(r"URL: (http://127\S+)", line)))
+        yield found
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=START_S)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("NO BROWSER: chromium is not installed, so the app was not looked at in one")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="NO PLAYWRIGHT: the app was not tried in a browser"
+    )
+    flags = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=program, args=flags)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page of its own session; whatever it asks of another machine fails the test."""
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 1000}, accept_downloads=True, reduced_motion="reduce"
+    )
+    opened = context.new_page()
+    opened.set_default_timeout(WAIT_MS)
+    asked, failures = [], []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("pageerror", lambda error: failures.append(str(error)))
+    opened.goto(address)
+    yield opened
+    context.close()
+    hosts = {urlsplit(url).hostname for url in asked if url.startswith(("http", "ws"))}
+    assert hosts == {"127.0.0.1"} and failures == []
+
+
+def test_a_photo_is_dropped_found_narrowed_down_by_an_area_and_exported(page, tmp_path):
+    page.wait_for_selector(".leaflet-tile-loaded")
+    page.set_input_files("input[type=file]", str(PHOTO))
+    title = page.locator(".leaflet-marker-icon[title^=answer]").get_attribute("title")
+    lat, lon = map(float, re.match(r"answer: (\S+), (\S+);", title).groups())
+    assert page.locator("[data-testid=stCode] code").inner_text().strip() == f"{lat:.6f}, {lon:.6f}"
+    assert page.locator(".step.view").count() == 3  # what the model saw at each level
+    assert page.locator(".children button.chosen").count() == 3
+    page.wait_for_function("() => document.querySelectorAll('.truth').length >= 0")
+
+    area = _draw_area(page)
+    page.wait_for_function(
+        "before => { const code = document.querySelector('[data-testid=stCode] code'); return code && code.innerText.trim() !== before; }",
+        arg=f"{lat:.6f}, {lon:.6f}",
+    )
+    with page.expect_download() as download:
+        page.get_by_role("button", name="GeoJSON").click()
+    download.value.save_as(tmp_path / "found.geojson")
+    found = json.loads((tmp_path / "found.geojson").read_text())["features"][0]
+    west, south, east, north = area
+    lon, lat = found["geometry"]["coordinates"]
+    assert west < lon < east and south < lat < north
+    assert found["properties"]["photo"] == PHOTO.name and found["properties"]["located"] is True
+    assert page.locator("[data-testid=stCode] code").inner_text().strip() == f"{lat:.6f}, {lon:.6f}"
+
+
+def _draw_area(page):
+    """Draw a rectangle on the map, well away from the answer; its west, south, east, north as the page then says it."""
+    page.get_by_role("button", name="Whole map").click()
+    page.wait_for_timeout(300)
+    box = page.locator(".leaflet-container").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    pin = page.locator(".leaflet-marker-icon[title^=answer]").bounding_box()
+    side = -1 if pin["x"] > middle[0] else 1  # the other half of the city
+    page.get_by_role("button", name="Draw area").click()
+    page.mouse.move(middle[0] + side * 60, middle[1] - 60)
+    page.mouse.down()
+    page.mouse.move(middle[0] + side * 120, middle[1] + 30, steps=3)
+    page.mouse.move(middle[0] + side * 180, middle[1] + 60, steps=3)
+    page.mouse.up()
+    field = page.get_by_label("Area")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('input')].some(i => i.value.split(',').length === 4)"
+    )
+    return [float(part) for part in field.input_value().split(",")]
+
+
+def test_a_cell_is_looked_into_and_left_again_with_the_keyboard_alone(page):
+    page.get_by_role("button", name="Photo 1").press("Enter")
+    page.locator(".leaflet-marker-icon[title^=answer]").wait_for()
+    first = page.locator(".children").first.locator("button")
+    other = page.locator(".children").first.locator("button:not(.chosen)").first
+    words = other.get_attribute("aria-label")
+    assert re.fullmatch(r"level 1, row \d, column \d: (< )?\d+ % of the probability", words)
+    assert first.count() == 16
+    other.press("Enter")
+    page.get_by_text("Stepping by hand").wait_for()
+    assert page.locator(".step.view").count() == 2  # the map, and the cell that was asked for
+    page.get_by_role("button", name="Back to the answer").press("Enter")
+    page.get_by_text("Stepping by hand").wait_for(state="detached")
+    assert page.locator(".step.view").count() == 3
