@@ -26,7 +26,7 @@ from zoomloc.bootstrap import DRAWS, Difference, recall_difference
 from zoomloc.dataset import PhotoDataset
 from zoomloc.localizer import Localizer, predict
 from zoomloc.posterior import Leaves
-from zoomloc.priors import Around, Evidence
+from zoomloc.priors import HEADING_SIGMA_DEG, Around, Evidence, Facing
 from zoomloc.progress import progress
 from zoomloc.region import Region
 from zoomloc.sequence import SPEEDS_M_S, Motion, sighting, smooth
@@ -40,7 +40,7 @@ Errors = NDArray[np.float64]
 
 
 def measure_positions(localizer: Localizer, town: Path, *, limit: int | None, seed: int) -> dict[str, Any]:
-    """Test photos alone, and with a measured position as a prior."""
+    """Test photos alone, and with a measured position, or heading where the model states them, as a prior."""
     region = Region.load(town / "region.json")
     photos = PhotoDataset(town, "test", region.grid, px=localizer.model.config.photo_px)
     n = min(len(photos), limit or len(photos))
@@ -56,6 +56,11 @@ def measure_positions(localizer: Localizer, town: Path, *, limit: int | None, se
         known[name] = [
             Evidence([Around(*region.grid.unproject(*point), sigma_m)], region.grid) for point in points
         ]
+    if localizer.states_headings:
+        lean_deg = region.grid.convergence_deg(*photos.lat_lon[:n].T)
+        told = photos.heading_deg[:n].numpy() + lean_deg + HEADING_SIGMA_DEG * rng.normal(size=n)
+        facing = [Facing(float(heading), HEADING_SIGMA_DEG) for heading in told]
+        known[f"heading {HEADING_SIGMA_DEG:g}°"] = [Evidence([each], region.grid) for each in facing]
     errors: dict[str, list[float]] = {name: [] for name in known}
     for i in progress(range(0, n, BATCH), "locating test photos", -(-n // BATCH)):
         looked_at = photos.__getitems__(list(range(i, min(i + BATCH, n))))

@@ -21,7 +21,7 @@ def test_it_measures_positions_and_walks(tmp_path):
     town = tmp_path / "town"
     make_city(town, seed=3, photos=8, size_m=320.0, gsd_m=1.0, width=64, test=6, val=0, workers=1)
     torch.manual_seed(0)
-    checkpoint.save(make_model(PointerConfig(kind="pointer", **SIZES)), tmp_path / "model")
+    checkpoint.save(make_model(PointerConfig(kind="pointer", heading_waves=2, **SIZES)), tmp_path / "model")
     app = typer.Typer()
     app.command()(context.main)
     words = [town, "--checkpoint", tmp_path / "model", "--walks", 2, "--work", tmp_path, "--depth", 2]
@@ -34,6 +34,7 @@ def test_it_measures_positions_and_walks(tmp_path):
     assert near["median_m"] < positions["alone"]["median_m"], (
         "an untrained model knows nothing, a position does"
     )
+    assert {"heading 15°", "100 m"} < positions["with a position"].keys()
     for row in (near, walks["10 photos"]["all, together"]):
         assert row["R@25 more"]["value"] == pytest.approx(row["R@25"] - row["alone"]["R@25"])
         assert row["R@25 more"]["low"] <= row["R@25 more"]["value"] <= row["R@25 more"]["high"]
