@@ -1,8 +1,9 @@
 """Walks: the photos of a folder, or the frames of a video, located together in the order of their times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from zoomloc.batch.decode import Decoded, ahead
 from zoomloc.batch.jobs import Job
 from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import TrackError
+from zoomloc.grid import Grid
 from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, predict
 from zoomloc.photo import Photo
 from zoomloc.posterior import Leaves
@@ -112,10 +114,11 @@ def follow(
     if len(clock.zones) > 1:
         raise TrackError("some photos know their time zone and others do not; give all times with --gpx")
     seen.sort(key=lambda each: (each.walk, each.seconds, each.job.path))
-    return Walks(
-        [_walked(list(walk), region, motion, radius_m, model) for _, walk in groupby(seen, lambda s: s.walk)],
-        failed,
+    answer = partial(
+        predict, region=region, how="posterior", top_k=TOP_K, radius_m=radius_m, threshold=localizer.threshold
     )
+    walks = [list(walk) for _, walk in groupby(seen, lambda each: each.walk)]
+    return Walks([_walked(walk, region.grid, motion, answer, model) for walk in walks], failed)
 
 
 def _seen(
@@ -147,14 +150,15 @@ def _failure(decoded: Decoded, model: str) -> Row:
     return Row(file=job.file, frame_s=job.frame_s, reason=reason, model=model)
 
 
-def _walked(walk: Sequence[_Seen], region: Region, motion: Motion, radius_m: float, model: str) -> list[Fix]:
+def _walked(
+    walk: Sequence[_Seen], grid: Grid, motion: Motion, answer: Callable[..., Prediction], model: str
+) -> list[Fix]:
     """The fixes of one walk."""
     seconds = [each.seconds for each in walk]
-    _, beliefs = smooth([each.sighting for each in walk], seconds, region.grid, motion)
+    _, beliefs = smooth([each.sighting for each in walk], seconds, grid, motion)
     fixes = []
     for each, belief in zip(walk, beliefs, strict=True):
-        found = belief.leaves(region.grid)
-        prediction = predict(found, region, each.job.file, "posterior", TOP_K, radius_m)
+        prediction = answer(belief.leaves(grid), name=each.job.file)
         row = of_prediction(prediction, each.photo, min_confidence=0.0, frame_s=each.job.frame_s, model=model)
         fixes.append(Fix(each.photo, each.seconds, prediction, row, each.alone))
     return fixes

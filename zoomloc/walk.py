@@ -5,18 +5,21 @@ from torch import Tensor
 
 from generation.walk import NoMemory, PathWalk
 from zoomloc import markov, posterior
-from zoomloc.index import Index
-from zoomloc.model import AnyModel
+from zoomloc.localizer import Localizer
 from zoomloc.pointer import PointerModel
+from zoomloc.region import Region
 
 
-def zoom_walk(model: AnyModel, index: Index, photos: Tensor, *, generator: torch.Generator) -> PathWalk:
-    """Paths to leaves, for the features of photos (B, …) as the model encodes them.
+def zoom_walk(
+    localizer: Localizer, region: Region, photos: Tensor, *, generator: torch.Generator
+) -> PathWalk:
+    """Paths to leaves of a region, for the features of photos (B, …) as the localizer encodes them.
 
     The pointer model's children are drawn as if the photo were in the cell; log_p counts that too.
     """
-    shape = {"batch": len(photos), "n_steps": index.grid.depth}
+    model, asked = localizer.model, (localizer.index(region), photos, localizer.calibration)
+    shape = {"batch": len(photos), "n_steps": region.depth}
     if isinstance(model, PointerModel):
-        return PathWalk(markov.stepper(model, index, photos), NoMemory(), **shape, generator=generator)
-    step, cache = posterior.stepper(model, index, photos)
+        return PathWalk(markov.stepper(model, *asked), NoMemory(), **shape, generator=generator)
+    step, cache = posterior.stepper(model, *asked)
     return PathWalk(step, cache, **shape, generator=generator)

@@ -27,7 +27,7 @@ def zoom(request, tiny_data):
 def walk_of(zoom, seed=0):
     localizer, photos, region = zoom
     generator = torch.Generator().manual_seed(seed)
-    return zoom_walk(localizer.model, localizer.index(region), photos, generator=generator)
+    return zoom_walk(localizer, region, photos, generator=generator)
 
 
 def plans():
