@@ -93,6 +93,7 @@ def measure(n_photos: int, n_many: int, rounds: int, device: str) -> dict[str, A
         ]
         return {
             "device": _named(localizer.device),
+            "load": round(os.getloadavg()[1], 1),
             "n_photos": n_photos,
             "photos_a_second": {name: n_photos / median(each[1:]) for name, each in seconds.items()},
             "stages_s": {
@@ -191,7 +192,7 @@ def markdown(facts: dict[str, Any]) -> str:
         "# Photos in batches",
         "",
         f"`python -m benchmarks.batch` on {facts['device']}: {n} photos of {PHOTO_WH[0]} x {PHOTO_WH[1]} JPEG, the "
-        "shipped demonstration's model and region.",
+        f"shipped demonstration's model and region. So many processes wanted a core meanwhile: {facts['load']}.",
         "",
         "| | photos/s |",
         "|---|---|",
