@@ -17,6 +17,9 @@ def main() -> None:
     st.set_page_config(page_title="ZoomLoc", page_icon="🔎", layout="wide")
     pages = [
         st.Page(PAGES / "locate.py", title="Locate", icon=":material/location_searching:", default=True),
+        st.Page(PAGES / "batch.py", title="Batch", icon=":material/photo_library:"),
+        st.Page(PAGES / "regions.py", title="Regions", icon=":material/map:"),
+        st.Page(PAGES / "model.py", title="About the model", icon=":material/info:"),
     ]
     st.html(f"<style>{STYLE}</style>")
     st.navigation(pages, position="top").run()

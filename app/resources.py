@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from tiles import Pyramid
 from zoomloc.region import Region
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ def region(path: Path) -> Region:
     return Region.load(path)
 
 
+@st.cache_resource(show_spinner=False)
+def pyramid(path: Path) -> Pyramid:
+    """The imagery of a region. Raises RegionError."""
+    return region(path).open()
+
+
 @st.cache_resource(show_spinner="Looking at the map for the first time …")
 def ready(checkpoint: Path, path: Path) -> Shared:
     """The localizer with the region's cells encoded, if they are not too many. Raises ZoomlocError."""
@@ -58,7 +65,7 @@ def served(path: Path) -> str:
     """
     from tiles.server import create_app, serve
 
-    app = create_app({}, {SOURCE: region(path).open()})
+    app = create_app({}, {SOURCE: pyramid(path)})
     address: Queue[str] = Queue()
     Thread(target=serve, args=(app,), kwargs={"port": 0, "ready": address.put}, daemon=True).start()
     return address.get(timeout=30).rstrip("/")

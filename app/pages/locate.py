@@ -37,7 +37,7 @@ def page() -> None:
             st.stop()
         found = given_photos(examples=file.parent == DEMO)
         shown = chosen(found)
-    drawn = scene.of_region(region, shared.localizer.index(region).pyramid, server)
+    drawn = scene.of_region(region, resources.pyramid(file), server)
     if shown:
         with left:
             clues = asked_clues(shown, shared.localizer.states_headings)
@@ -74,6 +74,7 @@ def page() -> None:
 def given_photos(*, examples: bool) -> list[Given]:
     """All photos that are there, the latest last; for those that cannot be read a line says why."""
     st.markdown("#### Where was this photo taken?")
+    STATE.setdefault("photos", {})
     uploads = st.file_uploader("Photos", accept_multiple_files=True, label_visibility="collapsed") or []
     with st.expander("Take a photo", icon=":material/photo_camera:"):
         if st.toggle("Use the camera"):
@@ -92,6 +93,8 @@ def given_photos(*, examples: bool) -> list[Given]:
             path = DEMO / "photos" / f"{STATE.example}.jpg"
             given = read(path.name, path.name, path.read_bytes)
             found = [*([given] if given else []), *found]
+    here = {each.file_id for each in uploads} | {f"{STATE.get('example')}.jpg"}
+    STATE.photos = {identity: kept for identity, kept in STATE.photos.items() if identity in here}
     by_key = {given.key: given for given in found}
     fresh = [key for key in by_key if key not in STATE.get("seen", ())]
     if fresh:  # what came last is looked at first
@@ -121,7 +124,7 @@ def choose_example(name: str) -> None:
 
 def read(identity: str, name: str, content: Callable[[], bytes]) -> Given | None:
     """The photo, read once a session; where it cannot be, a line says why."""
-    kept = STATE.setdefault("photos", {})
+    kept = STATE.photos
     if identity not in kept:
         try:
             kept[identity] = locating.read(name, content())

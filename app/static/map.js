@@ -146,7 +146,15 @@ class View {
     this.drawn.clearLayers();
     this.sketch.clearLayers();
     this.fillLadder();
-    if (!scene.photo) { this.lit.clearLayers(); this.outline(scene.region.ring, this.drawn, 2); if (before.photo) this.go(this.square); return; }
+    this.dots();
+    if (!scene.photo) {
+      this.lit.clearLayers();
+      this.outline(scene.region.ring, this.drawn, 2);
+      const focus = scene.others?.find(other => other.key === scene.focus);
+      if (focus && scene.focus !== before.focus) this.go(this.L.latLng(focus.at).toBounds(20 * this.sides_m.at(-1)));
+      else if (before.photo) this.go(this.square);
+      return;
+    }
     this.draw();
     if (scene.photo.key !== before.photo?.key) this.fly();
     else if (!same(scene.answer, before.answer)) { this.light(scene.cells.length - 1); this.go(this.sight()); }
@@ -174,8 +182,16 @@ class View {
     if (heading_deg !== null && located) L.marker(at, { icon: L.divIcon({ className: "", iconSize: [0, 0],
       html: element("div", { className: "facing", style: `transform: rotate(${heading_deg}deg)` }, element("i")) }), interactive: false, keyboard: false }).addTo(drawn);
     scene.places.toReversed().forEach((place, i) => this.pin(place, scene.places.length - 1 - i));
-    for (const other of scene.others ?? []) L.circleMarker(other.at, { radius: 7, color: "#111", weight: 2, fillColor: OTHER, fillOpacity: 1 })
-      .bindTooltip(element("span", {}, other.name)).on("click", () => this.tell("photo", other.key)).addTo(drawn);
+  }
+
+  // Answers of other photos; the surer, the fuller.
+  dots() {
+    for (const other of this.scene.others ?? []) {
+      const focus = other.key === this.scene.focus;
+      this.L.circleMarker(other.at, { radius: focus ? 10 : 7, color: focus ? "#fff" : "#111", weight: focus ? 4 : 2,
+        fillColor: focus ? ANSWER : OTHER, fillOpacity: .25 + .75 * (other.sure ?? 1) })
+        .bindTooltip(element("span", {}, other.name)).on("click", () => this.tell("photo", other.key)).addTo(this.drawn);
+    }
   }
 
   pin(place, rank) {

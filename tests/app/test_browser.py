@@ -75,13 +75,10 @@ def test_a_photo_is_dropped_found_narrowed_down_by_an_area_and_exported(page, tm
     assert page.locator("[data-testid=stCode] code").inner_text().strip() == f"{lat:.6f}, {lon:.6f}"
     assert page.locator(".step.view").count() == 3  # what the model saw at each level
     assert page.locator(".children button.chosen").count() == 3
-    page.wait_for_function("() => document.querySelectorAll('.truth').length >= 0")
 
     area = _draw_area(page)
-    page.wait_for_function(
-        "before => { const code = document.querySelector('[data-testid=stCode] code'); return code && code.innerText.trim() !== before; }",
-        arg=f"{lat:.6f}, {lon:.6f}",
-    )
+    code = page.locator("[data-testid=stCode] code", has_not_text=f"{lat:.6f}, {lon:.6f}")
+    code.wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="GeoJSON").click()
     download.value.save_as(tmp_path / "found.geojson")
@@ -116,7 +113,7 @@ def _draw_area(page):
 
 def test_a_cell_is_looked_into_and_left_again_with_the_keyboard_alone(page):
     page.get_by_role("button", name="Photo 1").press("Enter")
-    page.locator(".leaflet-marker-icon[title^=answer]").wait_for()
+    page.locator(".pin.first").wait_for()
     first = page.locator(".children").first.locator("button")
     other = page.locator(".children").first.locator("button:not(.chosen)").first
     words = other.get_attribute("aria-label")
