@@ -80,6 +80,6 @@ def _chunk(value: Tensor, decay: Tensor, write: Tensor, read: Tensor, state: Ten
     weight = between.masked_fill(~seen, -torch.inf).exp() * (read @ write.transpose(1, 2))[:, None]
     own = torch.einsum("bhij,bjhd->bihd", weight, value)
     before = torch.einsum("bin,bhdn,bhi->bihd", read, state, since.exp())
-    left = (since[..., -1:] - since).exp()
-    written = torch.einsum("bjhd,bjn,bhj->bhdn", value, write, left)
+    left = (since[..., -1:] - since).exp().transpose(1, 2)
+    written = torch.einsum("bjhd,bjn->bhdn", value * left[..., None], write)
     return own + before, since[..., -1, None, None].exp() * state + written

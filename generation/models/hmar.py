@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from generation.core import Blocks, Context
+from generation.core import NOTHING, Blocks
 from generation.head import ModulatedHead
 from generation.models.mvar import Markov
 from generation.models.var import VARConfig
@@ -40,12 +40,12 @@ class HMAR(Markov):
         """
         known = nn.functional.linear(shown, self.code.weight)
         x = self.code(given) + torch.where(stays[..., None], known, self.masked) + self.place(step)
-        shared, condition = cast(Blocks, self.blocks[: self.n_shared]), condition[:, None]
-        x = shared(x, Context(), shared.modulations(condition))
-        x = self.mask_blocks(x, Context(), self.mask_blocks.modulations(condition))
-        return self.mask_head(x, self.mask_head.modulation(condition))
+        for_blocks = self.for_blocks(condition)
+        for blocks in (cast(Blocks, self.blocks[: self.n_shared]), self.mask_blocks):
+            x = blocks(x, NOTHING, blocks.modulations(for_blocks))
+        return self.mask_head(x, self.mask_head.modulation(condition[:, None]))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(  # type: ignore[override]
         self,
         labels: Tensor,

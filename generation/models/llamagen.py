@@ -121,7 +121,7 @@ class LlamaGen(nn.Module):
         places = torch.tensor(order, device=joined.device)
         return torch.empty_like(joined).index_copy(1, places, joined).unflatten(1, (self.config.side, -1))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(
         self,
         labels: Tensor,

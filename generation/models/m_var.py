@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from generation.mask import block_diagonal
 from generation.models.var import VAR
+from generation.schedule import Schedule
 from generation.state import Mamba2
 
 
@@ -19,5 +20,5 @@ class MambaVAR(VAR):
         parts = super().parts()
         return {"attn": parts["attn"], "mamba": Mamba2(self.config.width), "ffn": parts["ffn"]}
 
-    def seen(self) -> Tensor:
-        return block_diagonal(self.schedule)
+    def seen(self, schedule: Schedule) -> Tensor:
+        return block_diagonal(schedule)

@@ -7,7 +7,7 @@ from torch import Tensor
 from generation.core import Context
 from generation.mask import neighbourhood
 from generation.models.var import VAR
-from generation.schedule import Step
+from generation.schedule import Schedule, Step
 
 WINDOW, FINE = 7, 8  # tokens across a neighbourhood, from which step on
 
@@ -24,9 +24,9 @@ class Markov(VAR):
         x = self.embed(step, condition, given)
         return self.head(self.blocks(x, Context(mask=self.mask(step)), of_blocks), of_head)
 
-    def forward(self, labels: Tensor, inputs: list[Tensor]) -> Tensor:
-        given = zip(self.schedule, [None, *inputs], strict=True)
-        return torch.cat([self.map_logits(step, labels, x) for step, x in given], dim=1)
+    def forward(self, labels: Tensor, inputs: list[Tensor], schedule: Schedule | None = None) -> Tensor:
+        starts = zip(schedule or self.schedule, [None, *inputs], strict=True)
+        return torch.cat([self.map_logits(step, labels, given) for step, given in starts], dim=1)
 
 
 class MVAR(Markov):

@@ -60,8 +60,9 @@ class VAR(nn.Module):
         self.start = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
         self.code = nn.Linear(config.code_width, width)
         self.add_places(width)
-        self.shared_modulation = AdaLN(width, 3 * len(self.parts())) if config.shared else None
         self.blocks = Blocks(self.block() for _ in range(config.depth))
+        n_vectors = 3 * len(next(iter(self.blocks)).part_names)
+        self.shared_modulation = AdaLN(width, n_vectors) if config.shared else None
         self.head = ModulatedHead(width, config.n_codes)
 
     # What other models of the family change.
@@ -85,9 +86,9 @@ class VAR(nn.Module):
             "ffn": MLP(config.width),
         }
 
-    def seen(self) -> Tensor:
+    def seen(self, schedule: Schedule) -> Tensor:
         """What every token sees in training: (tokens, tokens)."""
-        return block_causal(self.schedule)
+        return block_causal(schedule)
 
     def mask(self, step: Step) -> Tensor | None:
         """What tokens of a step see when it is made; None: all that the cache holds, and themselves."""
@@ -111,32 +112,29 @@ class VAR(nn.Module):
 
     def modulations(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """(B, width) -> of the blocks (B, layers, 1, n, width), and of the head (B, 1, 2, width)."""
+        return self.blocks.modulations(self.for_blocks(condition)), self.head.modulation(condition[:, None])
+
+    def for_blocks(self, condition: Tensor) -> Tensor:
+        """(B, width) -> what blocks make their modulation of: the condition (B, 1, width), or what they share."""
         condition = condition[:, None]
-        of_head = self.head.modulation(condition)
-        if self.shared_modulation is not None:
-            condition = self.shared_modulation(condition)
-        return self.blocks.modulations(condition), of_head
+        return condition if self.shared_modulation is None else self.shared_modulation(condition)
 
     def embed(self, step: Step, condition: Tensor, following: Tensor | None) -> Tensor:
         """The inputs of a step, (B, t, width): from the class for the first, and what the coarser maps give after."""
         x = condition[:, None] + self.start if following is None else self.code(following)
         return x + self.place(step)
 
-    def forward(self, labels: Tensor, inputs: list[Tensor]) -> Tensor:
+    def forward(self, labels: Tensor, inputs: list[Tensor], schedule: Schedule | None = None) -> Tensor:
         """Teacher forcing. labels (B,); inputs of every step but the first, (B, t, code_width), from the quantiser.
 
         Returns logits (B, tokens, codes).
         """
+        schedule = schedule or self.schedule
         condition = self.class_embedding(labels)
         of_blocks, of_head = self.modulations(condition)
-        x = torch.cat(
-            [
-                self.embed(step, condition, given)
-                for step, given in zip(self.schedule, [None, *inputs], strict=True)
-            ],
-            dim=1,
-        )
-        context = Context(mask=self.seen().to(x.device))
+        starts = zip(schedule, [None, *inputs], strict=True)
+        x = torch.cat([self.embed(step, condition, given) for step, given in starts], dim=1)
+        context = Context(mask=self.seen(schedule).to(x.device))
         return self.head(self.blocks(x, context, of_blocks), of_head)
 
     def begin(self, labels: Tensor, quantizer: Quantizer, schedule: Schedule | None = None) -> Sampling:
@@ -160,7 +158,7 @@ class VAR(nn.Module):
 
         return Sampling(feed, core, head, cache)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(
         self,
         labels: Tensor,

@@ -104,9 +104,12 @@ def test_a_recurrent_state_does_not_grow():
     assert len(set(sizes)) == 1
 
 
-def test_flexvar_makes_maps_of_sides_it_was_not_made_for():
-    codes = sampled(made(FlexVAR), quantizer_of(FlexVAR), schedule=scales((1, 3, 5, 7, 20)))
+def test_flexvar_makes_and_trains_on_maps_of_sides_it_was_not_made_for():
+    model, quantizer, schedule = made(FlexVAR), quantizer_of(FlexVAR), scales((1, 3, 5, 7, 20))
+    codes = sampled(model, quantizer, schedule=schedule)
     assert [c.shape[1] for c in codes] == [1, 9, 25, 49, 400]
+    logits = model(LABELS, quantizer.inputs(codes, schedule), schedule)
+    assert logits.shape == (2, 484, 50)
 
 
 def test_flexvar_takes_the_likeliest_codes_at_sides_it_does_not_know():
