@@ -14,7 +14,6 @@ from app.words import area, length, percent
 from tiles.errors import TilesError
 from zoomloc import outputs
 from zoomloc.errors import OutsideRegion, PriorError, ZoomlocError
-from zoomloc.pointer import PointerModel
 from zoomloc.prediction import Prediction
 from zoomloc.priors import GPS_SIGMA_M
 from zoomloc.region import Region
@@ -45,15 +44,13 @@ def page() -> None:
         if prediction:
             with left:
                 say(shown, prediction, region, clues)
-            model = shared.localizer.model
-            reach = model.reach if isinstance(model, PointerModel) else 1.0
             drawn |= scene.of_answer(
                 shown,
                 prediction,
                 stepped(shown, prediction),
                 region=region,
                 server=server,
-                reach=reach,
+                reach=shared.localizer.model.reach,
                 clues=clues,
             )
             drawn["others"] = others(file, found, shown)
