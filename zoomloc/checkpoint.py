@@ -38,18 +38,30 @@ def save(model: AnyModel, folder: Path, *, dtype: torch.dtype = torch.float32) -
 
 def load(folder: Path) -> AnyModel:
     """Read what `save` wrote; float32, in evaluation mode. Raises CheckpointError or ConfigError."""
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"checkpoint {folder} has no {name}; `zoomloc train` writes such a folder")
+    config = config_of(folder)
+    _must_have(folder, "model.safetensors")
     try:
-        values = json.loads((folder / "config.json").read_text())
         state = load_file(folder / "model.safetensors")
-    except (json.JSONDecodeError, SafetensorError) as error:
+    except SafetensorError as error:
         raise CheckpointError(f"checkpoint {folder} is damaged ({error}); copy or train it again") from None
-    config = parse(_config_kind(values), values, where=str(folder / "config.json"))
     model = make_model(config)
     _fill(model, state, where=folder)
     return model
+
+
+def config_of(folder: Path) -> ModelConfig | PointerConfig:
+    """What the model in a folder is. Raises CheckpointError or ConfigError."""
+    _must_have(folder, "config.json")
+    try:
+        values = json.loads((folder / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"checkpoint {folder} is damaged ({error}); copy or train it again") from None
+    return parse(_config_kind(values), values, where=str(folder / "config.json"))
+
+
+def _must_have(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise CheckpointError(f"checkpoint {folder} has no {name}; `zoomloc train` writes such a folder")
 
 
 def load_calibration(folder: Path, model: AnyModel) -> Calibration | None:

@@ -294,6 +294,24 @@ def index(
 
 
 @app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the graphs; --checkpoint of other commands takes it.")
+    ],
+    int8: Annotated[bool, typer.Option("--int8", help="Matrix products in 8-bit whole numbers.")] = False,
+) -> None:
+    """Write a checkpoint as ONNX: the encoder and the zoom step, for batches of any size."""
+    from zoomloc.export import OPSET, quantise
+    from zoomloc.export import export as write
+
+    for path in write(checkpoint, out):
+        if int8:
+            quantise(path)
+        typer.echo(f"{path}: opset {OPSET}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the map and the panels.")] = Path("demo-output"),
     device: Device = "auto",

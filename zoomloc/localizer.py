@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoomloc import checkpoint, markov
+from zoomloc import checkpoint, markov, runtime
 from zoomloc.answer import Mass, Spot, areas_holding, as_mass, distinct_spots, radii_holding
 from zoomloc.calibration import Calibration
 from zoomloc.encoder import shrink
@@ -55,9 +55,18 @@ class Localizer:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str = "auto") -> "Localizer":
-        """Load a checkpoint folder. Raises CheckpointError or ConfigError."""
-        model = checkpoint.load(Path(folder)).to(pick_device(device))
-        return cls(model, checkpoint.load_calibration(Path(folder), model))
+        """Load a checkpoint folder, or one that `zoomloc export` wrote, which runs on the CPU.
+
+        Raises CheckpointError or ConfigError.
+        """
+        folder = Path(folder)
+        if runtime.is_exported(folder):
+            if device not in ("auto", "cpu"):
+                raise CheckpointError(f"checkpoint {folder} is an exported one, which runs on the CPU alone")
+            model = runtime.load(folder)
+        else:
+            model = checkpoint.load(folder).to(pick_device(device))
+        return cls(model, checkpoint.load_calibration(folder, model))
 
     def index(self, region: Region) -> Index:
         """The region's index, opened once. Raises CheckpointError if the model zooms to another depth."""
