@@ -57,7 +57,7 @@ def test_six_real_photos(shared_data, benchmark, tmp_path, monkeypatch):
         error_m = pyproj.Geod(ellps="WGS84").inv(lon, lat, row.longitude, row.latitude)[2]
         print(f"{photo.name}: {error_m:.0f} m off, probability {feature['properties']['probability']:.1%}")
         assert 0 <= error_m < 10_000 * math.sqrt(2)
-        printed = re.search(rf"{photo.name}: (\S+), (\S+) ", said.getvalue())
+        printed = re.search(rf"{photo.name}: .*?(-?[0-9.]+), (-?[0-9.]+) \(", said.getvalue())
         assert (float(printed[1]), float(printed[2])) == pytest.approx((lat, lon), abs=2e-6)
 
 
@@ -70,7 +70,9 @@ def test_the_posterior_over_real_imagery_is_a_distribution(shared_data, benchmar
     pixels = [root.pixels]  # any picture will do
     prediction = localizer.locate(pixels, region, names=["root"])[0]
     assert prediction.posterior.shape == (64, 64)
-    assert prediction.posterior.sum() == pytest.approx(1, abs=1e-4)
+    total = prediction.posterior.sum() + prediction.not_here + prediction.unexpanded
+    assert total == pytest.approx(1, abs=1e-4)
     greedy = localizer.locate(pixels, region, names=["root"], how="greedy")[0]
     row, col = region.grid.cell(greedy.path)[1:]
-    assert greedy.probability == pytest.approx(float(prediction.posterior[row, col]), rel=1e-3)
+    # More than greedy says: what wrong branches held has gone back to the leaves.
+    assert 0 < greedy.probability <= prediction.posterior[row, col] * 1.001
