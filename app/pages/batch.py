@@ -145,9 +145,9 @@ def results(run: runs.Run, rows: Sequence[Row]) -> None:
             "exif_distance_m": st.column_config.NumberColumn("from EXIF", format="%.0f m"),
         },
     )
-    row = next((row for row in rows if row.name == focus), None)
-    if row:
-        detail(row)
+    chosen = next((row for row in rows if row.name == focus), None)
+    if chosen:
+        detail(chosen)
 
 
 def dot(row: Row) -> dict[str, Any]:
