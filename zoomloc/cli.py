@@ -207,11 +207,14 @@ def locate(
     figure: Annotated[
         Path | None, typer.Option(help="Draw a panel here (.png), or into this folder.")
     ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(help="Draw here (.png), or into this folder, what spoke for the answer.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Say where photos were taken."""
+    from zoomloc import explain_figure, outputs, panorama, priors
     from zoomloc import figure as figures
-    from zoomloc import outputs, panorama, priors
     from zoomloc.localizer import Localizer
     from zoomloc.photo import load
     from zoomloc.region import Region
@@ -266,9 +269,13 @@ def locate(
                 continue
             typer.echo(_describe(found[-1], outputs.error_m(photo, found[-1])))
             if figure:
-                alone = len(photos) == 1 and figure.suffix.lower() == ".png"
-                target = figure if alone else figure / f"{path.stem}.png"
+                target = _drawing(figure, path, len(photos))
                 figures.panel(photo, found[-1], region=place, pyramid=index.pyramid, path=target)
+            if explain and around:
+                typer.echo(f"zoomloc: {path}: a panorama, whose views cannot be explained together", err=True)
+            elif explain:
+                target = _drawing(explain, path, len(photos))
+                explain_figure.panel(localizer, photo, found[-1], place, target)
     finally:  # whatever stops the run, what was found is kept
         if out:
             outputs.write(found, out, grid=place.grid, failures=failures)
@@ -320,6 +327,11 @@ def demo(
     from zoomloc.demo import run
 
     run(out, device=device)
+
+
+def _drawing(target: Path, photo: Path, n_photos: int) -> Path:
+    """Where the drawing of a photo belongs: to the target, where that is a PNG for the only one, else into it."""
+    return target if n_photos == 1 and target.suffix.lower() == ".png" else target / f"{photo.stem}.png"
 
 
 def _describe(prediction: "Prediction", error_m: float | None) -> str:

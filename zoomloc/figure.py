@@ -108,9 +108,9 @@ def _tiles(
         _draw_grid(tile, grid.branch, chosen)
         _draw_marks(tile, [mark for mark in marks if mark.shape == "diamond"], grid.bounds(cell))
         share = _mass(prediction, chosen, region)
-        within = "" if share is None else f" · {_percent(share)} in the marked cell"
+        within = "" if share is None else f" · {percent(share)} in the marked cell"
         yield (
-            f"Level {level + 1} · {_length(grid.side_m(level))}",
+            f"Level {level + 1} · {length(grid.side_m(level))}",
             f"{_gsd(grid.side_m(level))}{within}",
             tile,
         )
@@ -131,7 +131,7 @@ def _close_up(
     bounds = Bounds(x - half_m, y - half_m, x + half_m, y + half_m)
     tile = _drawable(checkered(pyramid.source.read(bounds, region.crs, (VIEW, VIEW))))
     _draw_marks(tile, marks, bounds)
-    return f"The answer · {_length(2 * half_m)}", _gsd(2 * half_m), tile
+    return f"The answer · {length(2 * half_m)}", _gsd(2 * half_m), tile
 
 
 def _drawable(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -218,7 +218,7 @@ def _left_column(canvas: Image.Image, photo: Photo, prediction: Prediction, regi
     scale = min(PHOTO_WIDTH / picture.width, PHOTO_HEIGHT / picture.height)
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
     y = MARGIN
-    _write(canvas, (MARGIN, y), _shortened(photo.path.name), bold=True)
+    _write(canvas, (MARGIN, y), shortened(photo.path.name), bold=True)
     _write(canvas, (MARGIN, y + LINE), f"region {region.name}", colour=FAINT, size=30)
     y += TITLE
     canvas.paste(picture, (MARGIN, y))
@@ -235,25 +235,25 @@ def _left_column(canvas: Image.Image, photo: Photo, prediction: Prediction, regi
     for place in prediction.places[:BARS]:
         right = MARGIN + 80 + max(4, round(place.probability * (PHOTO_WIDTH - 240)))
         draw.rectangle([MARGIN + 80, y + 6, right, y + 26], fill=ANSWER)
-        _write(canvas, (right + 16, y), _percent(place.probability), size=26)
+        _write(canvas, (right + 16, y), percent(place.probability), size=26)
         y += LINE - 8
     bottom = canvas.height - MARGIN - 30
     _write(canvas, (MARGIN, bottom), f"Imagery: {region.attribution}", colour=FAINT, size=26)
 
 
 def _facts(photo: Photo, prediction: Prediction) -> Iterator[str]:
-    yield f"{prediction.lat:.5f}, {prediction.lon:.5f} · probability {_percent(prediction.probability)}"
+    yield f"{prediction.lat:.5f}, {prediction.lon:.5f} · probability {percent(prediction.probability)}"
     if np.isfinite(prediction.radius_90_m):
-        yield f"50 % within {_length(prediction.radius_50_m)}, 90 % within {_length(prediction.radius_90_m)}"
+        yield f"50 % within {length(prediction.radius_50_m)}, 90 % within {length(prediction.radius_90_m)}"
     if np.isfinite(prediction.area_90_m2):
         yield f"50 % on {_area(prediction.area_50_m2)}, 90 % on {_area(prediction.area_90_m2)}"
     elsewhere = {"not on this map": prediction.not_here, "not looked at": prediction.unexpanded}
-    told = [f"{what}: {_percent(p)}" for what, p in elsewhere.items() if p >= WORTH_TELLING]
+    told = [f"{what}: {percent(p)}" for what, p in elsewhere.items() if p >= WORTH_TELLING]
     if told:
         yield ", ".join(told)
     error = error_m(photo, prediction)
     yield (
-        "the photo's own position is not known" if error is None else f"{_length(error)} from the true place"
+        "the photo's own position is not known" if error is None else f"{length(error)} from the true place"
     )
 
 
@@ -261,7 +261,7 @@ def _legend(photo: Photo, prediction: Prediction) -> Iterator[tuple[str, str, st
     yield "dot", ANSWER, "answer"
     if photo.lat is not None:
         yield "diamond", TRUTH, "true place (EXIF)"
-    yield "ring", OTHER, f"the likeliest places, and the probability within {_length(prediction.radius_m)}"
+    yield "ring", OTHER, f"the likeliest places, and the probability within {length(prediction.radius_m)}"
 
 
 # --- words
@@ -288,17 +288,17 @@ def font(bold: bool, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
 
 
-def _shortened(name: str, limit: int = 48) -> str:
+def shortened(name: str, limit: int = 48) -> str:
     return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-limit // 2 :]}"
 
 
-def _percent(probability: float) -> str:
+def percent(probability: float) -> str:
     if 0 < probability < 0.01:
         return "< 1 %"
     return "> 99 %" if 0.99 < probability < 1 else f"{probability:.0%}".replace("%", " %")
 
 
-def _length(metres: float) -> str:
+def length(metres: float) -> str:
     return f"{metres / 1000:.3g} km" if metres >= 1000 else f"{metres:.0f} m"
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tiles import Bounds, Pyramid
+from tiles import Bounds, Pyramid, View
 from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import OutputError
 from zoomloc.grid import Cell, Grid
@@ -71,6 +71,20 @@ class Index:
         self._encode(np.unique(numbers[~self._known[numbers]]))
         return torch.from_numpy(self._table[numbers]).to(self._device).float()
 
+    def view(self, cell: Cell, px: int) -> View:
+        """What the model is shown of a cell: the cell itself, or with a rim around it. Raises tiles.TilesError."""
+        if self.reach == 1:
+            return self.pyramid.view(*cell, px)
+        west, south, east, north = self.grid.bounds(cell)
+        rim_m = self.grid.side_m(cell.level) * (self.reach - 1) / 2
+        wider = Bounds(west - rim_m, south - rim_m, east + rim_m, north + rim_m)
+        return self.pyramid.source.read(wider, self.grid.crs, (px, px))
+
+    @property
+    def reach(self) -> float:
+        """The side of what `view` shows, in sides of its cell."""
+        return self._model.reach
+
     @property
     def n_cells(self) -> int:
         """Inner cells."""
@@ -96,7 +110,8 @@ class Index:
     def _encode(self, rows: NDArray[np.intp]) -> None:
         for part in _parts(rows):
             cells = [self._cell(int(row)) for row in part]
-            views = torch.from_numpy(np.stack([self._view(cell) for cell in cells])).to(self._device)
+            px = self._model.config.view_px
+            views = torch.from_numpy(np.stack([seen(self.view(cell, px)) for cell in cells])).to(self._device)
             side_m = torch.tensor([self.grid.side_m(cell.level) for cell in cells], device=self._device)
             self._table[part] = self._model.encode_views(views, side_m).cpu().numpy()
             self._known[part] = True
@@ -108,16 +123,6 @@ class Index:
             number, child = divmod(number, self._n_children)
             path.append(child)
         return self.grid.cell(tuple(reversed(path)))
-
-    def _view(self, cell: Cell) -> NDArray[np.uint8]:
-        """What the model sees of a cell: the cell itself, or with a rim around it."""
-        px = self._model.config.view_px
-        if self._model.reach == 1:
-            return seen(self.pyramid.view(*cell, px))
-        west, south, east, north = self.grid.bounds(cell)
-        rim_m = self.grid.side_m(cell.level) * (self._model.reach - 1) / 2
-        wider = Bounds(west - rim_m, south - rim_m, east + rim_m, north + rim_m)
-        return seen(self.pyramid.source.read(wider, self.grid.crs, (px, px)))
 
 
 def _parts(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:

@@ -66,8 +66,23 @@ def test_the_command_does_what_the_page_says(command, place, monkeypatch):
         assert "<trkpt" in Path("walk.gpx").read_text() and Image.open("walk.png").width > 600
         return
     (found,) = json.loads(Path("found.json").read_text())["predictions"]
+    if "--explain" in command:
+        assert Image.open("why.png").width > 600
     if "--near" in command or "--within" in command:
         assert 51.4685 < found["lat"] < 51.4725 and 9.5205 < found["lon"] < 9.5245
+
+
+def test_several_photos_are_explained_in_a_folder_and_a_panorama_is_not(place, monkeypatch):
+    monkeypatch.chdir(place)
+    gpano = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    gpano += '<rdf:Description xmlns:GPano="http://ns.google.com/photos/1.0/panorama/" '
+    gpano += 'GPano:ProjectionType="equirectangular"/></rdf:RDF></x:xmpmeta>'
+    Image.open("photo.jpg").save("round.jpg", xmp=gpano.encode())
+    command = COMMANDS[-1].replace("photo.jpg", "photo.jpg round.jpg").replace("why.png", "why")
+    done = CliRunner().invoke(app, shlex.split(command))
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in Path("why").iterdir()] == ["photo.png"]
+    assert "round.jpg: a panorama" in done.output
 
 
 def test_the_figures_of_the_page_are_those_of_the_code():
