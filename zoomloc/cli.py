@@ -16,6 +16,7 @@ from tiles.errors import TilesError
 from zoomloc.batch.command import batch, tag
 from zoomloc.errors import PhotoError, PriorError, ZoomlocError
 from zoomloc.options import Device, SearchName
+from zoomloc.serve.command import serve
 from zoomloc.track_command import track
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class LabelName(StrEnum):
 app.command()(batch)
 app.command()(track)
 app.command()(tag)
+app.command()(serve)
 app.command("app")(open_app)
 
 

@@ -47,7 +47,7 @@ def check_suffix(path: str | Path) -> None:
 
 
 def geojson(
-    predictions: Sequence[Prediction], grid: Grid, failures: Sequence[tuple[str, str]] = ()
+    predictions: Sequence[Prediction], grid: Grid | None, failures: Sequence[tuple[str, str]] = ()
 ) -> dict[str, Any]:
     """A FeatureCollection: the answers as points, with what is known of them; then, where a posterior was made, the
     ground that holds 50 % and 90 % of it ("holds") as MultiPolygons; failures as features without geometry."""
@@ -57,8 +57,8 @@ def geojson(
     return {"type": "FeatureCollection", "features": found + grounds + failed}
 
 
-def _grounds(prediction: Prediction, grid: Grid) -> Iterator[dict[str, Any]]:
-    if prediction.posterior is None:
+def _grounds(prediction: Prediction, grid: Grid | None) -> Iterator[dict[str, Any]]:
+    if prediction.posterior is None or grid is None:
         return
     for share, area_m2 in ((0.5, prediction.area_50_m2), (0.9, prediction.area_90_m2)):
         ground = outline(prediction.posterior, area_m2, grid)
@@ -73,9 +73,14 @@ def plain(
 ) -> dict[str, Any]:
     """{"predictions": [...], "failures": [...]} with every field of a prediction but its posterior."""
     return {
-        "predictions": [_position(p) | _facts(p) for p in predictions],
+        "predictions": [record(p) for p in predictions],
         "failures": [{"photo": photo, "error": reason} for photo, reason in failures],
     }
+
+
+def record(prediction: Prediction) -> dict[str, Any]:
+    """One prediction as `plain` writes it."""
+    return _position(prediction) | _facts(prediction)
 
 
 def error_m(photo: Photo, prediction: Prediction) -> float | None:
