@@ -5,7 +5,6 @@ resize. Batches are of any size. `zoomloc.runtime` runs what is written here.
 """
 
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +47,7 @@ def export(folder: Path, out: Path) -> list[Path]:
     if (out / "model.safetensors").exists():
         raise OutputError(f"{out}: holds a trained checkpoint; choose another folder with --out")
     model = checkpoint.load(folder)
+    fitted = checkpoint.load_calibration(folder, model)
     (out / "config.json").unlink(missing_ok=True)  # until all is there, the folder is none to load
     written = []
     parts = graphs(model)
@@ -55,11 +55,11 @@ def export(folder: Path, out: Path) -> list[Path]:
         written.append(out / f"{name}.onnx")
         with atomic(written[-1]) as draft:
             _write(model, graph, draft)
-    for name in (calibration.FILE, "config.json"):
-        (out / name).unlink(missing_ok=True)
-        if (folder / name).exists():
-            with atomic(out / name) as draft:
-                shutil.copyfile(folder / name, draft)
+    (out / calibration.FILE).unlink(missing_ok=True)
+    if fitted:
+        calibration.save(fitted, out)
+    with atomic(out / "config.json") as draft:
+        draft.write_text(model.config.model_dump_json(indent=1) + "\n")
     return written
 
 
