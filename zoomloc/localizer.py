@@ -19,6 +19,7 @@ from zoomloc.grid import Grid
 from zoomloc.heading import arcs_holding, likeliest, turned
 from zoomloc.index import Index
 from zoomloc.model import AnyModel, misfit, pick_device
+from zoomloc.photo import Photo, load
 from zoomloc.pointer import PointerModel
 from zoomloc.posterior import Leaves, leaf_map, search, weighed
 from zoomloc.prediction import Place, Prediction
@@ -45,7 +46,8 @@ class Localizer:
     """Says where photos were taken.
 
     >>> localizer = Localizer.from_pretrained("checkpoint")
-    >>> predictions = localizer.locate([photo.pixels], Region.load("region.json"), names=["a.jpg"])
+    >>> prediction = localizer.locate_photo("a.jpg", "region.json")
+    >>> prediction.lat, prediction.lon
     """
 
     def __init__(self, model: AnyModel, calibration: Calibration | None = None) -> None:
@@ -104,6 +106,40 @@ class Localizer:
             predict(found, region, name, how, top_k, radius_m, self.threshold)
             for found, name in zip(leaves, names, strict=True)
         ]
+
+    def locate_photo(
+        self,
+        photo: str | Path | Photo,
+        region: str | Path | Region,
+        *,
+        priors: Sequence[Prior | Facing] = (),
+        how: Search = "posterior",
+        top_k: int = 5,
+        radius_m: float = ANSWER_RADIUS_M,
+    ) -> Prediction:
+        """Localize one photo, by its file or as loaded; of a panorama, by views all around. region: its file or
+        itself. The rest is as for `locate`. Raises PhotoError and RegionError for files that cannot be used."""
+        from zoomloc import panorama
+
+        place = region if isinstance(region, Region) else Region.load(region)
+        loaded = photo if isinstance(photo, Photo) else load(photo)
+        around = panorama.views(loaded) if how == "posterior" else []
+        if around:
+            known = [prior for prior in priors if not isinstance(prior, Facing)]
+            return panorama.locate(
+                self, around, place, name=str(loaded.path), priors=known, top_k=top_k, radius_m=radius_m
+            )
+        [found] = self.locate(
+            [loaded.pixels],
+            place,
+            names=[str(loaded.path)],
+            fovs_deg=[loaded.fov_deg],
+            priors=[priors],
+            how=how,
+            top_k=top_k,
+            radius_m=radius_m,
+        )
+        return found
 
     @torch.inference_mode()
     def encode(self, photos: Tensor, fov_deg: Tensor | None = None) -> Tensor:
@@ -223,6 +259,7 @@ def predict(
         threshold=threshold,
         unexpanded=leaves.unexpanded,
         posterior=leaf_map(leaves, grid) if how == "posterior" else None,
+        grid=grid,
         **_facing(leaves, grid, mass, point, radius_m),
     )
 
