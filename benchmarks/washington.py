@@ -25,7 +25,6 @@ from zoomloc.evaluate import Report, evaluate, table  # noqa: E402
 from zoomloc.localizer import Localizer  # noqa: E402
 from zoomloc.region import Region  # noqa: E402
 
-
 DEPTH = 4
 
 
