@@ -37,7 +37,10 @@ def test_folders_are_relative_to_the_file(tmp_path):
         (POINTER + "key_widht = 3", "unknown key 'model.key_widht'; did you mean key_width"),
         (POINTER + "view_px = 96", "view_px 96 must be a multiple of 84"),
         (POINTER + "depth = 3", "unknown key 'model.depth'"),
-        (POINTER + "not_here = false", "not_here = false goes with off_path = 0, own_mistakes = 0 and contrast = 0"),
+        (
+            POINTER + "not_here = false",
+            "not_here = false goes with off_path = 0, own_mistakes = 0 and contrast = 0",
+        ),
         ("own_context = 0.1\n" + POINTER, "own_context > 0 goes with kind = .just_zoom_in"),
         ("heading = 0.1\n" + POINTER, "heading > 0 goes with a model of heading_waves > 0"),
         ('labels = "published"\n' + POINTER, '"published" go with .* kind = "just_zoom_in"'),

@@ -170,6 +170,7 @@ def test_a_dataset_tells_headings_from_the_grids_north(tiny_data):
     rows = manifest.read(tiny_data / "manifest.parquet", "train")
     lean = region.grid.convergence_deg(*photos.lat_lon[:3].T)
     expected = [
-        float(rows.heading[rows.photo == str(p.relative_to(tiny_data))].iloc[0]) for p in map(photos.path, range(3))
+        float(rows.heading[rows.photo == str(p.relative_to(tiny_data))].iloc[0])
+        for p in map(photos.path, range(3))
     ]
     np.testing.assert_allclose(batch.heading_deg.numpy() + lean, expected, atol=1e-3)

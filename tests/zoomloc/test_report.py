@@ -98,7 +98,10 @@ def test_it_tells_what_the_rows_do(place, rows, tmp_path):
 def test_it_is_one_page_that_fetches_nothing(place, rows, tmp_path):
     report.write(tmp_path / "new" / "r.html", rows, [place], min_confidence=0.5)
     text = (tmp_path / "new" / "r.html").read_text(encoding="utf-8")
-    assert not re.search(r"<link|\bsrc=[\"']?(?!data:)\w+:|@import|url\(\W?http", text) and "default-src 'none'" in text
+    assert (
+        not re.search(r"<link|\bsrc=[\"']?(?!data:)\w+:|@import|url\(\W?http", text)
+        and "default-src 'none'" in text
+    )
     assert "{{" not in text and [path.name for path in (tmp_path / "new").iterdir()] == ["r.html"]
     assert text.count("</script>") == 3, "names end no script"
 
