@@ -42,6 +42,7 @@ def main(
     config: Annotated[Path, typer.Option(help="The training configuration whose run is shipped.")],
     report: Annotated[Path, typer.Option(help="What `zoomloc evaluate --out` wrote for this run.")],
     prep: Annotated[str, typer.Option(help="The command that made the dataset, for the model card.")],
+    plots: Annotated[Path, typer.Option(help="What `zoomloc evaluate --plots` drew.")],
     out: Annotated[Path, typer.Option(help="Where the package keeps its demonstration.")] = FOLDER,
 ) -> None:
     """Fill `out` with the demonstration, replacing what was there."""
@@ -63,6 +64,7 @@ def main(
         calibration.save(fitted, out / "checkpoint")
     facts = json.loads(report.read_text())
     n_train = int((rows.split == "train").sum())
+    shutil.copy2(plots, out / "checkpoint" / "reliability.png")
     parameters = n_parameters(model) / 1e6
     card = _card(settings, facts, fitted, config=config, prep=prep, n_train=n_train, parameters=parameters)
     (out / "checkpoint" / "README.md").write_text(card)

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_published_loop_decides_as_the_model_does():
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     shape = latency.ENCODERS["tiny"] | {"decoder_heads": 2, "photo_px": 224, "view_px": 224}
     model = ZoomModel(ModelConfig(**shape)).eval()
     for parameter in model.parameters():  # so that choices differ between photos
