@@ -105,7 +105,7 @@ def test_json(tmp_path):
     assert written["failures"] == [{"photo": FAILED[0], "error": FAILED[1]}]
     (found,) = written["predictions"]
     assert (found["lat"], found["lon"]) == (46.3123457, 7.98)
-    left_out = {"posterior", "headings", "threshold"}
+    left_out = {"posterior", "headings", "threshold", "grid"}
     assert set(found) == set(FOUND.__dataclass_fields__) - left_out | {"located"}
 
 
