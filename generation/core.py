@@ -22,6 +22,7 @@ class Context(NamedTuple):
 
     mask: (T, S) bool, True where a token may look among the S it can see, or None: at all of them. rotary: of the T
     tokens. others: (B, S, width), read by cross-attention. cache: what came before, of `layer` and the following ones.
+    control: by layer, what is added to the tokens before it, (B, T, width).
     """
 
     mask: Tensor | None = None
@@ -29,6 +30,7 @@ class Context(NamedTuple):
     others: Tensor | None = None
     cache: Cache | None = None
     layer: int = 0
+    control: Mapping[int, Tensor] | None = None
 
 
 NOTHING = Context()
@@ -245,7 +247,10 @@ class Blocks(nn.ModuleList):
     def forward(self, x: Tensor, context: Context = NOTHING, modulations: Tensor | None = None) -> Tensor:
         for i, block in enumerate(self):
             one = None if modulations is None else modulations[:, i]
-            x = block(x, context._replace(layer=context.layer + i), one)
+            layer = context.layer + i
+            if context.control is not None and layer in context.control:
+                x = x + context.control[layer]
+            x = block(x, context._replace(layer=layer), one)
         return x
 
 
