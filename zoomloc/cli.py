@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 from app.command import main as open_app
 from tiles.errors import TilesError
 from zoomloc.batch.command import batch, tag
-from zoomloc.errors import PhotoError, PriorError, ZoomlocError
-from zoomloc.options import Device, SearchName
+from zoomloc.errors import ConfigError, PhotoError, PriorError, ZoomlocError
+from zoomloc.options import Address, Device, Engine, EngineName, SearchName
 from zoomloc.serve.command import serve
 from zoomloc.track_command import track
 
@@ -290,16 +290,28 @@ def index(
     region: Annotated[Path, typer.Option(help="Region file (JSON).")],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
     device: Device = "auto",
+    engine: Engine = EngineName.local,
+    address: Address = None,
 ) -> None:
     """Encode a region's cells for a checkpoint once and keep them beside the region file, for `locate` to find."""
+    on_ray = engine is EngineName.ray
+    if address and not on_ray:
+        raise ConfigError("--address: is that of a Ray cluster; add --engine ray")
+    from zoomloc import cluster, index_blocks
     from zoomloc.index import build
     from zoomloc.localizer import Localizer
     from zoomloc.region import Region
 
-    localizer = Localizer.from_pretrained(checkpoint, device=device)
+    localizer = Localizer.from_pretrained(checkpoint, device="cpu" if on_ray else device)
     place = Region.load(region)
     localizer.check_fits(place)
-    typer.echo(f"index: {build(localizer.model, place)}")
+    if on_ray:
+        with cluster.connected(address) as said:
+            typer.echo(f"zoomloc: {said}", err=True)
+            folder = index_blocks.build(localizer.model, place, checkpoint, device=device)
+    else:
+        folder = build(localizer.model, place)
+    typer.echo(f"index: {folder}")
 
 
 @app.command()
