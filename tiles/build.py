@@ -26,6 +26,7 @@ from tiles.view import View
 from tiles.window import Window
 
 BATCH = 128  # tiles made between two commits, and lost at most when a build is killed
+MADE_UP = "the imagery makes pixels up, and what is built would pass them off as real; build from the imagery itself"
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS arguments (name TEXT, value TEXT);
     CREATE TABLE IF NOT EXISTS tiles (level INTEGER, col INTEGER, row INTEGER, data BLOB);
@@ -68,11 +69,14 @@ def build(
     same. The target appears when it is complete. On the way the disk holds it twice, a GeoTIFF's pixels besides.
 
     Raises TilesError for a target that exists, a form that cannot be, work left by other arguments or still under
-    way, imagery that cannot be read, and a disk that cannot be written.
+    way, imagery that cannot be read or makes pixels up, which none of these forms could tell from real ones, and a
+    disk that cannot be written.
     """
     target, source = Path(target), pyramid.source
     if target.exists():
         raise TilesError(f"{target}: exists already; delete it or build under another name")
+    if source.synthetic:
+        raise TilesError(f"{target}: {MADE_UP}")
     attribution = source.attribution if attribution is None else attribution
     form = form_of(target, pyramid, kind=kind, px=px, gsd_m=gsd_m, attribution=attribution)
     arguments = {
@@ -146,7 +150,11 @@ def _task(form: Form, source: Source, work: "_Work", key: Key) -> Callable[[], b
 
 
 def _rendered(source: Source, window: Window) -> bytes | None:
-    return encode(source.render(window))
+    """Raises TilesError for pixels that were made up, by a source that does not say it makes any."""
+    view = source.render(window)
+    if view.synthetic_share:
+        raise TilesError(MADE_UP)
+    return encode(view)
 
 
 def _averaged(finer: Sequence[bytes | None], n: int, px: int) -> bytes | None:

@@ -40,26 +40,47 @@ class Canvas:
     """Pixels of a source with their place.
 
     pixels: (h, w, 3) uint8 RGB, or (h, w, 4) RGBA, black where transparent, which is faster. alpha: (h, w) uint8,
-    0 where there is no imagery, or None where all is. transform: from (column, row) to (x, y) of `crs`.
+    0 where there is no imagery, or None where all is. transform: from (column, row) to (x, y) of `crs`. synthetic:
+    (h, w) uint8, not 0 where a pixel was made up, or None where none was.
     """
 
     pixels: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None
     transform: Affine
     crs: str
+    synthetic: NDArray[np.uint8] | None = None
 
 
 def render(canvas: Canvas, window: Window) -> View:
-    """The view of a window, from a canvas. A pixel is imagery where at least half of it is.
+    """The view of a window, from a canvas. A pixel is imagery where at least half of it is, and synthetic where
+    anything synthetic went into it.
 
     "average" is the exact average of a rectangle with the canvas's axes. "nearest", "bilinear" and "cubic"
     (Catmull and Rom's) look at the middle of every window pixel. "auto": see the head of this module.
     """
     view = empty_view(window.shape)
+    if canvas.synthetic is not None:
+        view = view.flagged()
     for rows, cols in _blocks(window.shape):
         place = mapping(window.part(rows, cols), canvas.crs).on(canvas.transform)
         _render_block(canvas, place, view.pixels[rows, cols], view.mask[rows, cols])
+        if canvas.synthetic is not None and view.synthetic is not None:
+            view.synthetic[rows, cols] = _reached(canvas.synthetic, place) & view.mask[rows, cols]
     return view
+
+
+def _reached(flags: NDArray[np.uint8], place: Mapping) -> NDArray[np.bool_]:
+    """(h, w): the pixels of a window that flagged pixels of a canvas may have gone into, whatever the sampling."""
+    scale, resampling = float(np.hypot(*place.pixel).max()), place.window.resampling
+    reach = (
+        1 if scale <= ONE_SAMPLE else ceil(2 * scale)
+    )  # of what `_sampled` and `_weighted` read around a middle
+    reach = 0 if resampling == "nearest" else 2 if resampling == "cubic" else reach
+    wide = cv2.dilate(np.minimum(flags, 1), np.ones((2 * reach + 1,) * 2, np.uint8))
+    look = _looker(np.asarray(wide), place, place.window.shape, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
+    found = np.empty(place.window.shape, np.uint8)
+    look(0, ONE[0], found)
+    return found > 0
 
 
 def _blocks(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

@@ -270,6 +270,8 @@ def locate(
                 failures.append((str(path), str(error)))
                 continue
             typer.echo(_describe(found[-1], outputs.error_m(photo, found[-1])))
+            if found[-1].no_imagery:
+                continue  # nothing to draw
             if figure:
                 target = _drawing(figure, path, len(photos))
                 figures.panel(photo, found[-1], region=place, pyramid=index.pyramid, path=target)
@@ -350,6 +352,9 @@ def _drawing(target: Path, photo: Path, n_photos: int) -> Path:
 
 def _describe(prediction: "Prediction", error_m: float | None) -> str:
     """A photo's answer for the terminal."""
+    if prediction.no_imagery:
+        made_up = f"all that region '{prediction.region}' shows was made up, which is never matched"
+        return f"{prediction.photo}: no imagery ({made_up}); add imagery of it"
     facts = [f"its cell has probability {prediction.probability:.1%}"]
     if math.isfinite(prediction.radius_50_m):
         facts.append(f"half of all within {prediction.radius_50_m:.0f} m")
