@@ -24,6 +24,8 @@ ENOUGH = 0.95
 # Blocks along the map's side, at most, that are ranked before any point is looked at; and leaves looked at together.
 MAX_BLOCKS = 256
 WINDOW_VALUES = 2_000_000
+# Blocks looked into at first, then four times as many; so many cost little more than one.
+FIRST_BLOCKS = 128
 # Leaves in a radius, at most: finer ones are taken together, as they would cost much and tell little.
 MAX_REACH = 16
 # Leaves whose centres are nearer than so many sides count in parts.
@@ -172,7 +174,7 @@ class _Field:
         blocks = np.flatnonzero(bounds > best_held)
         blocks = blocks[np.argsort(-bounds[blocks])]
         at_once = max(1, WINDOW_VALUES // (self._block * (2 * self._reach + 1)) ** 2)
-        start, n = 0, min(16, at_once)
+        start, n = 0, min(FIRST_BLOCKS, at_once)
         while start < len(blocks) and bounds[blocks[start]] > best_held:
             best_held, best = max((best_held, best), self._best_in(blocks[start : start + n], earlier))
             start, n = start + n, min(4 * n, at_once)
@@ -217,6 +219,8 @@ class _Field:
         """Nothing counts as held by the points of leaves (n,), held (n, FINE²), that are too near to a spot."""
         row, col = int(spot.south_m / self._mass.leaf_m), int(spot.east_m / self._mass.leaf_m)
         near = np.flatnonzero((abs(rows - row) <= self._reach + 1) & (abs(cols - col) <= self._reach + 1))
+        if not len(near):
+            return
         i, j = np.divmod(np.arange(FINE**2), FINE)
         south = (rows[near, None] * FINE + i + 0.5) * self._step_m - spot.south_m
         east = (cols[near, None] * FINE + j + 0.5) * self._step_m - spot.east_m

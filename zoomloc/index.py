@@ -21,6 +21,7 @@ from zoomloc.region import Region
 from zoomloc.views import seen
 
 BATCH = 64
+FILLING = "encoding cells of the map"
 LOOKS = 4  # along a side of a leaf, by which it is told whether all of it is shown
 FEATURES, KNOWN = "features.npy", "known.npy"
 
@@ -167,19 +168,27 @@ class Index:
 
     def fill(self) -> None:
         """Encode every inner cell that is not yet, with a progress bar. Raises tiles.TilesError."""
-        parts = _parts(np.flatnonzero(~self._known))
-        for part in progress(parts, "encoding cells of the map", len(parts)):
+        parts = self.missing()
+        for part in progress(parts, FILLING, len(parts)):
             self._encode(part)
 
+    def missing(self) -> list[NDArray[np.intp]]:
+        """The numbers of the cells that are not encoded yet, in batches."""
+        return _parts(np.flatnonzero(~self._known))
+
     @torch.inference_mode()
-    def _encode(self, rows: NDArray[np.intp]) -> None:
-        for part in _parts(rows):
-            cells = [self._cell(int(row)) for row in part]
-            px = self._model.config.view_px
-            views = torch.from_numpy(np.stack([seen(self.view(cell, px)) for cell in cells])).to(self._device)
-            side_m = torch.tensor([self.grid.side_m(cell.level) for cell in cells], device=self._device)
-            self._table[part] = self._model.encode_views(views, side_m).cpu().numpy()
-            self._known[part] = True
+    def encoded(self, numbers: NDArray[np.intp]) -> NDArray[np.float16]:
+        """Features (N, …) of the cells with these numbers, all encoded at once and not kept. Raises
+        tiles.TilesError."""
+        cells = [self._cell(int(number)) for number in numbers]
+        px = self._model.config.view_px
+        views = torch.from_numpy(np.stack([seen(self.view(cell, px)) for cell in cells])).to(self._device)
+        side_m = torch.tensor([self.grid.side_m(cell.level) for cell in cells], device=self._device)
+        return self._model.encode_views(views, side_m).cpu().numpy().astype(np.float16)
+
+    def _encode(self, numbers: NDArray[np.intp]) -> None:
+        for part in _parts(numbers):
+            self.put(part, self.encoded(part))
 
     def _cell(self, row: int) -> Cell:
         level = sum(row >= first for first in self._first[1:])
@@ -201,17 +210,24 @@ def build(model: AnyModel, region: Region) -> Path:
     Killed and called again, it goes on. Returns the folder written. Raises tiles.TilesError for imagery that fails,
     OutputError for a folder that cannot be written.
     """
+    index = on_disk(model, region)
+    try:
+        index.fill()
+    except OSError as error:
+        raise _cannot(place_on_disk(model, region), error) from None
+    return place_on_disk(model, region)
+
+
+def on_disk(model: AnyModel, region: Region) -> Index:
+    """The index of a region whose features are written to the disk as they are put into it. Raises as `build` does."""
     index = Index(model, region.open(), region.grid)
     folder = place_on_disk(model, region)
     try:
-        index._table, index._known = (
-            _mapped(folder / FEATURES, index._table),
-            _mapped(folder / KNOWN, index._known),
-        )
-        index.fill()
+        index._table = _mapped(folder / FEATURES, index._table)
+        index._known = _mapped(folder / KNOWN, index._known)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}); free or unlock it") from None
-    return folder
+        raise _cannot(folder, error) from None
+    return index
 
 
 def place_on_disk(model: AnyModel, region: Region) -> Path:
@@ -222,6 +238,10 @@ def place_on_disk(model: AnyModel, region: Region) -> Path:
     )
     key = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return _all_on_disk(region) / key
+
+
+def _cannot(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{folder}: cannot be written ({error.strerror}); free or unlock it")
 
 
 def _all_on_disk(region: Region) -> Path:

@@ -26,14 +26,16 @@ def write(
     *,
     grid: Grid,
     failures: Sequence[tuple[str, str]] = (),
+    columns: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Writes GeoJSON or JSON, chosen by the suffix, whole or not at all.
 
     grid: of the region the predictions are of. failures: (photo, reason) of photos that got no prediction; they are
-    listed too. Raises OutputError.
+    listed too. columns: what features of GeoJSON hold besides, one for each prediction, then for each failure.
+    Raises OutputError.
     """
     check_suffix(path)
-    content = FORMATS[Path(path).suffix.lower()](predictions, grid, failures)
+    content = FORMATS[Path(path).suffix.lower()](predictions, grid, failures, columns)
     with atomic(path) as draft:
         draft.write_text(
             json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
@@ -47,14 +49,20 @@ def check_suffix(path: str | Path) -> None:
 
 
 def geojson(
-    predictions: Sequence[Prediction], grid: Grid | None, failures: Sequence[tuple[str, str]] = ()
+    predictions: Sequence[Prediction],
+    grid: Grid | None,
+    failures: Sequence[tuple[str, str]] = (),
+    columns: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """A FeatureCollection: the answers as points, with what is known of them; then, where a posterior was made, the
     ground that holds 50 % and 90 % of it ("holds") as MultiPolygons; failures, and photos looked for where there is no
     imagery, as features without geometry."""
-    found = [feature(None if p.no_imagery else point(p.lat, p.lon), _facts(p)) for p in predictions]
+    besides = iter(columns or [{}] * (len(predictions) + len(failures)))
+    found = [
+        feature(None if p.no_imagery else point(p.lat, p.lon), _facts(p) | next(besides)) for p in predictions
+    ]
     grounds = [ground for p in predictions for ground in _grounds(p, grid)]
-    failed = [feature(None, {"photo": photo, "error": reason}) for photo, reason in failures]
+    failed = [feature(None, {"photo": photo, "error": reason} | next(besides)) for photo, reason in failures]
     return {"type": "FeatureCollection", "features": found + grounds + failed}
 
 
@@ -70,9 +78,13 @@ def _grounds(prediction: Prediction, grid: Grid | None) -> Iterator[dict[str, An
 
 
 def plain(
-    predictions: Sequence[Prediction], grid: Grid, failures: Sequence[tuple[str, str]] = ()
+    predictions: Sequence[Prediction],
+    grid: Grid,
+    failures: Sequence[tuple[str, str]] = (),
+    columns: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """{"predictions": [...], "failures": [...]} with every field of a prediction but its posterior."""
+    """{"predictions": [...], "failures": [...]} with every field of a prediction but its posterior,
+    and no columns besides."""
     return {
         "predictions": [record(p) for p in predictions],
         "failures": [{"photo": photo, "error": reason} for photo, reason in failures],

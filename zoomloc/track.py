@@ -63,11 +63,6 @@ class _Seen:
     sighting: Sighting
     alone: tuple[float, float] | None
 
-    @property
-    def walk(self) -> Path:
-        """Photos of a folder make a walk, and frames of a video."""
-        return self.job.path.parent if self.job.frame_s is None else self.job.path
-
 
 @dataclass
 class _Clock:
@@ -84,7 +79,12 @@ class _Clock:
         if moment is None:
             return None
         self.zones.add(moment.tzinfo is not None)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return seconds(moment)
+
+
+def seconds(moment: datetime) -> float:
+    """A time as a number that can be compared with those of the same clock: one without a zone is read as UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def follow(
@@ -117,11 +117,11 @@ def follow(
         raise TrackError(str(failed[0].reason) if failed else "no photos; name a folder with photos")
     if len(clock.zones) > 1:
         raise TrackError("some photos know their time zone and others do not; give all times with --gpx")
-    seen.sort(key=lambda each: (each.walk, each.seconds, each.job.path))
+    seen.sort(key=lambda each: (each.job.walk, each.seconds, each.job.path))
     answer = partial(
         predict, region=region, how="posterior", top_k=TOP_K, radius_m=radius_m, threshold=localizer.threshold
     )
-    walks = [list(walk) for _, walk in groupby(seen, lambda each: each.walk)]
+    walks = [list(walk) for _, walk in groupby(seen, lambda each: each.job.walk)]
     return Walks([_walked(walk, region.grid, motion, answer, model, closed) for walk in walks], failed)
 
 
