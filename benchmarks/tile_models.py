@@ -73,6 +73,9 @@ def enlargers(models: Mapping[str, TileModel], regression: Any) -> dict[str, Enl
         "regression, back-projected": lambda parents, zoom: consistent(regression(parents), parents),
     }
     for name, model in models.items():
+        ways[f"{name}'s decoder alone"] = lambda parents, zoom, model=model: model.decode(
+            model.encode(enlarged(parents)), parents
+        )
         ways[name] = lambda parents, zoom, model=model: (
             model.enlarge(parents, zoom, seeds=range(len(parents))).images
         )
@@ -171,7 +174,8 @@ def report(results: Mapping[str, Any], px: int) -> str:
         f"Written by `benchmarks/tile_models.py`. Tiles of {px} px on ground that was held out from training; means "
         "and their standard errors. The feature distance is LPIPS in form only (`generation/fidelity.py`): lower is "
         "better. Fine contrast is the tile's beside the truth's: 1.00 is as much, which is not the same as the right "
-        'one. "True codes" is what the tokenizer makes of the true tile\'s codes, which no model of codes can be '
+        "one. A decoder alone is given the codes of the parent enlarged, and nothing is generated. "
+        '"True codes" is what the tokenizer makes of the true tile\'s codes, which no model of codes can be '
         "expected to surpass. All is brought into line with the parent (back-projection) but bicubic and the plain "
         f"regression. One thread, batches of {BATCH}.",
         "",
@@ -192,16 +196,21 @@ def draw(groups: Mapping[str, Mapping[str, Tensor]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     columns = list(next(iter(groups.values())))
-    rows = [(group, i) for group in groups for i in range(len(groups[group]["truth"]))]
-    figure = Figure(figsize=(1.5 * len(columns), 1.6 * len(rows)), layout="constrained")
-    for axes, (group, i) in zip(figure.subplots(len(rows), len(columns), squeeze=False), rows, strict=True):
-        for ax, column in zip(axes, columns, strict=True):
-            ax.imshow(_pixels(groups[group][column][i : i + 1])[0], interpolation="nearest")
-            ax.set_xticks([])
-            ax.set_yticks([])
-            if (group, i) == rows[0]:
-                ax.set_title(column.replace(", ", ",\n"), fontsize=8)
-        axes[0].set_ylabel(group if i == 0 else "", fontsize=7)
+    rows = [[_pixels(shown[name])[i] for name in columns] for shown in groups.values() for i in range(SHOWN)]
+    px, border = len(rows[0][0]), 4
+    grid = np.ones((len(rows) * (px + border), len(columns) * (px + border), 3), np.float32)
+    for i, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            top, left = i * (px + border), j * (px + border)
+            grid[top : top + px, left : left + px] = tile
+    figure = Figure(figsize=(1.5 * len(columns), 1.55 * len(rows) + 0.6), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(grid, interpolation="nearest")
+    middle = (np.arange(max(len(columns), len(rows))) + 0.5) * (px + border)
+    ax.set_xticks(middle[: len(columns)], [name.replace(", ", ",\n") for name in columns], fontsize=8)
+    ax.set_yticks(middle[: len(rows) : SHOWN], list(groups), fontsize=8, rotation=90, va="center")
+    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    ax.set_frame_on(False)
     figure.savefig(path, dpi=110)
 
 
@@ -218,7 +227,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Without its suffix.")],
     unseen: Annotated[str | None, typer.Option(help="A simulated town that no training saw.")] = None,
     simulated: Annotated[str, typer.Option(help="In the URIs of simulated sources.")] = "city",
-    tiles: Annotated[int, typer.Option(min=2, help="Of each group.")] = 128,
+    tiles: Annotated[int, typer.Option(min=SHOWN, help="Of each group.")] = 128,
     seed: int = 1,
 ) -> None:
     """Compare what makes tiles of their parents, and what fills gaps."""
