@@ -3,6 +3,7 @@
     feed → core → head → processors → pick → hook
 
 Models differ in `feed` (what a step's tokens are made of) and `core`; searches, refinements and previews are hooks.
+`python -m generation.sample` is the command of `make`.
 """
 
 from collections.abc import Callable, Sequence
@@ -122,3 +123,11 @@ def drawn_apart(generators: Sequence[torch.Generator]) -> Pick:
 def likeliest(logits: Tensor, step: Step) -> Tensor:
     """The most probable code."""
     return logits.argmax(-1)
+
+
+if __name__ == "__main__":
+    import typer
+
+    from generation.make import main
+
+    typer.run(main)

@@ -35,7 +35,7 @@ class TokenizerConfig(Strict):
     px: PositiveInt = 64
     patch: PositiveInt = 4
     channels: PositiveInt = 64
-    multipliers: tuple[PositiveInt, ...] = (1, 2)
+    multipliers: tuple[PositiveInt, ...] = (1, 1)
     blocks: PositiveInt = 1
     n_codes: PositiveInt = 512
     code_width: PositiveInt = 16
@@ -73,7 +73,7 @@ class ModelConfig(Strict):
     """
 
     kind: Literal["var", "flexvar", "regression"]
-    width: PositiveInt = 192
+    width: PositiveInt = 128
     depth: PositiveInt = 4
     zooms: tuple[int, int] = (14, 20)
 
@@ -100,12 +100,13 @@ class SourceConfig(Strict):
 
     uri: as for `tiles.open`, relative to the configuration file; of a glob every file is a source of its own. zooms:
     at which it is shown; a pixel of zoom z has 156,543 m / 2^z on the ground. share: how often it is shown, beside the
-    others.
+    others. attribution: whom to name in the model's card, and the licence.
     """
 
     uri: str
     zooms: tuple[int, ...] = Field(min_length=1)
     share: PositiveFloat = 1.0
+    attribution: str = ""
 
 
 class TrainConfig(Strict):
@@ -113,7 +114,7 @@ class TrainConfig(Strict):
 
     sources: what is shown. block_m: the ground is divided into blocks so wide, a share of which, held_out, is never
     shown in training. out: folder of the run. tokenizer: a folder with a trained one (of a model), or what it is to be
-    (of a tokenizer). begin_with: folder of a tokenizer whose encoder and decoder are gone on with. edges, texture:
+    (of a tokenizer). settle: steps in which a tokenizer's codes are found, before its decoder learns. edges, texture:
     how much the differences between neighbouring pixels and the local contrast count beside the pixels themselves, for
     a tokenizer. partly, blind: the share of tiles whose parent is shown in part, and not at all. own_context: that
     codes are right after the model's own choices too (SAR). drop_sides: the share of maps left out ("flexvar" only).
@@ -125,20 +126,20 @@ class TrainConfig(Strict):
     seed: int = 0
     steps: PositiveInt
     batch_size: PositiveInt = 16
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 1.5e-3
     weight_decay: float = Field(default=0.05, ge=0)
     warmup_steps: int = Field(default=50, ge=0)
     clip_norm: PositiveFloat = 1.0
-    ema: float = Field(default=0.995, ge=0, lt=1)
+    ema: float = Field(default=0.99, ge=0, lt=1)
     block_m: PositiveFloat = 320.0
     held_out: float = Field(default=0.15, gt=0, lt=1)
+    settle: int = Field(default=200, ge=0)
     edges: float = Field(default=2.0, ge=0)
     texture: float = Field(default=0.5, ge=0)
     partly: float = Field(default=0.2, ge=0, le=1)
     blind: float = Field(default=0.1, ge=0, le=1)
     own_context: float = Field(default=0.0, ge=0)
     drop_sides: float = Field(default=0.1, ge=0, lt=1)
-    begin_with: Path | None = None
     checkpoint_minutes: PositiveFloat = 5.0
     show_every: PositiveInt = 200
     workers: PositiveInt = 2
@@ -176,9 +177,8 @@ def load(path: Path) -> TrainConfig:
     config, here = parse(TrainConfig, values, where=str(path)), path.parent
     sources = tuple(s.model_copy(update={"uri": _beside(here, s.uri)}) for s in config.sources)
     places: dict[str, Any] = {"sources": sources, "out": here / config.out}
-    for key in ("tokenizer", "begin_with"):
-        if isinstance(folder := getattr(config, key), Path):
-            places[key] = here / folder
+    if isinstance(config.tokenizer, Path):
+        places["tokenizer"] = here / config.tokenizer
     return config.model_copy(update=places)
 
 
@@ -196,10 +196,10 @@ def parse(kind: type[Config], values: Any, *, where: str) -> Config:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = (
-        ".".join(str(part) for part in first["loc"] if part not in ("TokenizerConfig", "Path"))
-        or "configuration"
-    )
+    parts = [
+        str(part) for part in first["loc"] if "[" not in str(part)
+    ]  # "function-after[…]" is none of the user's
+    key = ".".join(part for part in parts if part not in ("TokenizerConfig", "path")) or "configuration"
     if first["type"] != "extra_forbidden":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}"
     kinds: list[type[Strict]] = [TrainConfig, SourceConfig, TokenizerConfig, ModelConfig]

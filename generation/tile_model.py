@@ -28,6 +28,7 @@ from generation.tile_tokenizer import TileTokenizer
 from generation.tokenizer import CNNConfig
 
 BACK_PROJECTIONS = 4
+SHIPPED = Path(__file__).parent / "assets" / "tiles"  # a small VAR, as configs/tiles_var.toml trains it
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,11 @@ class TileModel(nn.Module):
         """Tiles (B, 3, px, px), -1 to 1 -> the codes of every map, (B, t) each."""
         return self.tokenizer.encode(images)
 
-    def decode(self, codes: Codes) -> Tensor:
-        """The codes of all maps -> tiles."""
-        return self.tokenizer.decode(codes)
+    def decode(self, codes: Codes, parents: Tensor | None = None) -> Tensor:
+        """The codes of all maps -> tiles. parents: (B, 3, px / 2, px / 2), where they are known: detail is added."""
+        if parents is None:
+            return self.tokenizer.decode(codes)
+        return consistent(self.tokenizer.decode(codes, enlarged(parents)), parents)
 
     def labels(self, zoom: Tensor) -> Tensor:
         """Zoom levels (B,) as the model's classes; those beyond what it knows are the nearest it does."""
@@ -109,7 +112,7 @@ class TileModel(nn.Module):
         given = self.tokenizer.encode(big)[: self.n_given]
         control = self.control(big, torch.ones_like(big[:, 0], dtype=torch.bool))
         codes = self._run(control, zoom, seeds, [*processors, nucleus(k, p)], given=given)
-        return Made(codes, consistent(self.decode(codes), parents))
+        return Made(codes, self.decode(codes, parents))
 
     @torch.no_grad()
     def fill(
@@ -127,18 +130,18 @@ class TileModel(nn.Module):
         """Tiles (B, 3, px, px) whose pixels are `known` (B, px, px) in part, with the rest made up (FlexVAR's
         in-painting): at every step, codes whose whole place is known are those of the tile.
 
-        parents: likewise of half the side, where they are known. Known pixels come back as they were. Otherwise as
-        `enlarge`.
+        parents: likewise of half the side, where they are known; they give the coarse maps then. Known pixels come back
+        as they were. Otherwise as `enlarge`.
         """
         whole = spread(tiles, known)
         latent = self.tokenizer.latent(whole)
-        if parents is None:
-            control = self.control(enlarged(halved(whole)), known)
-        else:
-            control = self.control(enlarged(parents), torch.ones_like(known))
+        seen = known if parents is None else torch.ones_like(known)
+        big = enlarged(halved(whole) if parents is None else parents)
+        given = self.tokenizer.encode(big)[: self.n_given] if parents is not None else []
+        control = self.control(big, seen)
         hook = self._keeping(latent, known)
-        codes = self._run(control, zoom, seeds, [*processors, nucleus(k, p)], hook=hook)
-        made = self.decode(codes)
+        codes = self._run(control, zoom, seeds, [*processors, nucleus(k, p)], given=given, hook=hook)
+        made = self.tokenizer.decode(codes, big, seen)
         if parents is not None:
             made = consistent(made, parents)
         return Made(codes, _joined(made, tiles, known))

@@ -11,7 +11,7 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from generation import tile_checkpoint
 from generation.models.regression import Regression
@@ -39,6 +39,7 @@ from generation.windows import Windows, as_images, open_places
 from tiles import TilesError
 
 SHOWN = 8  # held-out tiles in the sample grids
+BEGUN_WITH = 256  # tiles in which a tokenizer finds its components
 CHECKED = 32  # held-out tiles that the loss is measured on
 Batch = tuple[Tensor, Tensor]  # windows (B, 3, px, px) uint8, zoom levels (B,)
 
@@ -71,6 +72,9 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
     held_out = Windows(places, **spaces, split="held_out").batch(CHECKED, np.random.default_rng(config.seed))
     config.out.mkdir(parents=True, exist_ok=True)
     first = trainer.resume()
+    if first == 0 and isinstance(trainer.made, TileTokenizer):
+        some = windows.batch(BEGUN_WITH, np.random.default_rng(config.seed))[0]
+        trainer.begin(as_images(some.to(device)))
     monitor = _Monitor(trainer, held_out, enabled=processes.leads)
     saved = time.monotonic()
     with stopping() as stop_asked:
@@ -115,10 +119,12 @@ class _Trainer:
         self.made.to(device)
         tokenizer = self.describes.tokenizer
         self.px = tokenizer.px if tokenizer else TokenizerConfig().px
-        self.average = AveragedModel(self.made, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.average = AveragedModel(self.made, multi_avg_fn=_averaging(config.ema))
         self.optimizer = _optimizer(self.made, config)
         self.checkpoint, self._state = config.out / "checkpoint", config.out / "state.pt"
-        self._runner = DistributedDataParallel(self.made) if processes.world > 1 else self.made
+        self._runner = self.made
+        if processes.world > 1:  # a step may leave maps out, and train codes or the decoder alone
+            self._runner = DistributedDataParallel(self.made, find_unused_parameters=True)
 
     def step(self, batch: Batch, step: int) -> float:
         """One optimizer step; returns this process's loss."""
@@ -135,7 +141,7 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * warmed(step, self.config)
         self.optimizer.step()
-        if isinstance(self.made, TileTokenizer):
+        if isinstance(self.made, TileTokenizer) and step < self.config.settle:
             self.made.revive(quantized, generator)
             self._agree(self.made.codes.embedding.weight, self.made.idle)
         self.average.update_parameters(self.made)
@@ -145,17 +151,19 @@ class _Trainer:
         self, runner: nn.Module, images: Tensor, zoom: Tensor, generator: torch.Generator, step: int
     ) -> tuple[Tensor, Any]:
         config = self.config
+        known = draw_known(len(images), self.px, generator, partly=config.partly, blind=config.blind)
+        known = known.to(self.device)
         if isinstance(self.made, TileTokenizer):
-            image, quantized = runner(images)
+            if step < config.settle:
+                quantized = runner(images).quantized
+                return quantized.loss, quantized
+            image, quantized = runner(images, enlarged(halved(images)), known)
             loss = reconstruction_loss(image.float(), images, edges=config.edges, texture=config.texture)
-            return loss + quantized.loss, quantized
+            return loss, quantized
         if isinstance(self.made, Regression):
             return F.l1_loss(runner(halved(images)).float(), images), None
-        known = draw_known(len(images), self.px, generator, partly=config.partly, blind=config.blind)
         schedule = self._schedule(step) if runner is self._runner else None
-        return runner(
-            images, zoom, known.to(self.device), own_context=config.own_context, schedule=schedule
-        ), None
+        return runner(images, zoom, known, own_context=config.own_context, schedule=schedule), None
 
     def _schedule(self, step: int) -> Schedule | None:
         """The maps of a step, the same in all processes: a FlexVAR trains on some of them."""
@@ -174,13 +182,18 @@ class _Trainer:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), 0)
 
+    def begin(self, images: Tensor) -> None:
+        """A tokenizer finds its components."""
+        for made in (self.made, self.average.module):
+            cast(TileTokenizer, made).begin(images, torch.Generator().manual_seed(self.config.seed))
+
     @torch.no_grad()
     def held_out_loss(self, held_out: Batch) -> float:
         """Of the averaged weights."""
         averaged = self.average.module.eval()
         images, zoom = as_images(held_out[0].to(self.device)), held_out[1].to(self.device)
         generator = torch.Generator().manual_seed(self.config.seed)
-        return float(self._loss(averaged, images, zoom, generator, 0)[0])
+        return float(self._loss(averaged, images, zoom, generator, self.config.steps)[0])
 
     @torch.no_grad()
     def show(self, held_out: Batch) -> Tensor:
@@ -189,7 +202,8 @@ class _Trainer:
         images, zoom = as_images(held_out[0][:SHOWN].to(self.device)), held_out[1][:SHOWN].to(self.device)
         parents = halved(images)
         if isinstance(averaged, TileTokenizer):
-            rows = [averaged.decode(averaged.encode(images)), images]
+            codes, big = averaged.encode(images), enlarged(parents)
+            rows = [big, averaged.decode(codes), averaged.decode(codes, big), images]
         elif isinstance(averaged, Regression):
             rows = [enlarged(parents), averaged(parents).clamp(-1, 1), images]
         else:
@@ -222,7 +236,7 @@ class _Trainer:
             self.describes,
             self.checkpoint,
             card=card(self.config, self.describes, step),
-            dtype=torch.float32,
+            dtype=torch.float16,
         )
         state = {
             "config": json.dumps(self._settings()),
@@ -237,7 +251,7 @@ class _Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """What must not change between the parts of a run."""
-        free = {"out", "workers", "checkpoint_minutes", "show_every", "tokenizer", "begin_with"}
+        free = {"out", "workers", "checkpoint_minutes", "show_every", "tokenizer"}
         return self.config.model_dump(mode="json", exclude=free) | {
             "describes": self.describes.model_dump(mode="json")
         }
@@ -250,10 +264,6 @@ def _make(config: TrainConfig) -> tuple[nn.Module, CheckpointConfig]:
         return tile_checkpoint.make(describes), describes
     if isinstance(config.tokenizer, TokenizerConfig):
         tokenizer = TileTokenizer(config.tokenizer)
-        if config.begin_with:
-            before = tile_checkpoint.load_tokenizer(config.begin_with)
-            tokenizer.encoder.load_state_dict(before.encoder.state_dict())
-            tokenizer.decoder.load_state_dict(before.decoder.state_dict())
         return tokenizer, CheckpointConfig(tokenizer=config.tokenizer)
     trained = tile_checkpoint.load_tokenizer(config.tokenizer)
     describes = CheckpointConfig(tokenizer=trained.config, model=config.model)
@@ -273,6 +283,16 @@ def _optimizer(made: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
+
+
+def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
+    """How averaged weights follow: fast in the beginning, when there is nothing yet worth keeping."""
+
+    def follow(averaged: list[Tensor], now: list[Tensor], n_averaged: Tensor) -> None:
+        stays = min(decay, (1 + int(n_averaged)) / (10 + int(n_averaged)))
+        torch._foreach_lerp_(averaged, now, 1 - stays)
+
+    return follow
 
 
 def warmed(step: int, config: TrainConfig) -> float:
@@ -297,9 +317,9 @@ def draw_known(n: int, px: int, generator: torch.Generator, *, partly: float, bl
 
 def card(config: TrainConfig, describes: CheckpointConfig, step: int) -> str:
     """The README.md of a checkpoint: what it is and what it saw."""
-    kind = describes.model.kind if describes.model else f"{config_kind(describes)} tokenizer"
+    kind = describes.model.kind if describes.model else "tokenizer"
     seen = "\n".join(
-        f"- `{Path(s.uri).name}` at zoom {', '.join(map(str, s.zooms))}, share {s.share:g}"
+        f"- `{Path(s.uri).name}` at zoom {', '.join(map(str, s.zooms))}, share {s.share:g}: {s.attribution or '?'}"
         for s in config.sources
     )
     return (
@@ -309,10 +329,6 @@ def card(config: TrainConfig, describes: CheckpointConfig, step: int) -> str:
         f"Imagery:\n\n{seen}\n\n"
         "What it makes is made up: it is no evidence of what is there, and must never be matched against a photo.\n"
     )
-
-
-def config_kind(describes: CheckpointConfig) -> str:
-    return describes.tokenizer.kind if describes.tokenizer else ""
 
 
 class _Monitor:

@@ -113,7 +113,7 @@ class Windows:
                 continue
             view = place.source.read(bounds, place.source.crs, (self._px, self._px))
             if view.mask.all() and not _is_padded(view.pixels):
-                turned = np.rot90(view.pixels, rng.integers(4))
+                turned = np.rot90(view.pixels, int(rng.integers(4)))
                 return np.ascontiguousarray(turned[:, :: rng.choice([-1, 1])]), zoom
         raise ValueError(
             f"{TRIES} times no window without gaps was found in the {self._split} part of "
