@@ -61,7 +61,9 @@ ROOMS = {
         "split": "data_prep.split:main",
         "streetscapes": "data_prep.streetscapes:main",
     },
-    "tiles": {name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "serve")},
+    "tiles": {
+        name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "provenance", "serve")
+    },
 }
 
 
