@@ -109,6 +109,16 @@ def drawn(generator: torch.Generator | None = None) -> Pick:
     return pick
 
 
+def drawn_apart(generators: Sequence[torch.Generator]) -> Pick:
+    """Likewise, each sample by a generator of its own on the CPU, whatever it is drawn beside."""
+
+    def pick(logits: Tensor, step: Step) -> Tensor:
+        waits = torch.stack([torch.empty(logits.shape[1:]).exponential_(generator=g) for g in generators])
+        return (logits.softmax(-1) / waits.to(logits)).argmax(-1)
+
+    return pick
+
+
 def likeliest(logits: Tensor, step: Step) -> Tensor:
     """The most probable code."""
     return logits.argmax(-1)

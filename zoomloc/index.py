@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from zoomloc.views import seen
 
 BATCH = 64
 FILLING = "encoding cells of the map"
+LOOKS = 4  # along a side of a leaf, by which it is told whether all of it is shown
 FEATURES, KNOWN = "features.npy", "known.npy"
 
 
@@ -30,11 +32,14 @@ class Index:
     A cell's row in the table is its number: that of the root is 0, those of the children of cell i begin at
     branch² · i + 1. Features, of any shape the model gives them, are kept in half precision: 1.5 kB a cell for the
     pointer model as it comes, 0.7 GB for a city of 10,000 km².
+
+    What imagery makes up is never looked at: features are of the real part of it (`tiles.Source.real`).
     """
 
     def __init__(self, model: AnyModel, pyramid: Pyramid, grid: Grid) -> None:
         self.grid = grid
         self.pyramid, self._model = pyramid, model
+        self._real = pyramid.real
         self._n_children = grid.branch**2
         self._first = [sum(self._n_children**i for i in range(level)) for level in range(grid.depth + 1)]
         self._device = next(model.parameters()).device
@@ -75,11 +80,71 @@ class Index:
     def view(self, cell: Cell, px: int) -> View:
         """What the model is shown of a cell: the cell itself, or with a rim around it. Raises tiles.TilesError."""
         if self.reach == 1:
-            return self.pyramid.view(*cell, px)
+            return self._real.view(*cell, px)
         west, south, east, north = self.grid.bounds(cell)
         rim_m = self.grid.side_m(cell.level) * (self.reach - 1) / 2
         wider = Bounds(west - rim_m, south - rim_m, east + rim_m, north + rim_m)
-        return self.pyramid.source.read(wider, self.grid.crs, (px, px))
+        return self._real.source.read(wider, self.grid.crs, (px, px))
+
+    @cached_property
+    def closed(self) -> NDArray[np.bool_] | None:
+        """(side, side) leaves, row 0 in the north, on which no answer may be put: imagery that nobody made up does not
+        show all of them. None where nothing is made up. Raises tiles.TilesError."""
+        if not self.pyramid.source.synthetic:
+            return None
+        branch, side = self.grid.branch, self.grid.n_cells(self.grid.depth)
+        west, _, east, _ = self.grid.bounds(self.grid.root)
+        whole = []
+        for row in range(side // branch):  # of the smallest cells
+            _, south, _, north = self.grid.bounds(Cell(self.grid.depth - 1, row, 0))
+            strip = Bounds(west, south, east, north)
+            real = self._real.source.read(strip, self.grid.crs, (LOOKS * branch, LOOKS * side)).real
+            whole.append(real.reshape(branch, LOOKS, side, LOOKS).all(axis=(1, 3)))
+        return ~np.concatenate(whole)
+
+    @property
+    def blank(self) -> bool:
+        """Whether all there is was made up, so that nothing can be matched."""
+        return self.closed is not None and bool(self.closed.all())
+
+    @cached_property
+    def _shut(self) -> NDArray[np.bool_] | None:
+        """(cells, children) the children of every inner cell in which all leaves are closed; None where none is."""
+        if self.closed is None or not self.closed.any():
+            return None
+        n, below, levels = self.grid.branch, self.closed, []
+        for _ in range(self.grid.depth):
+            side = len(below) // n
+            children = below.reshape(side, n, side, n).transpose(0, 2, 1, 3)
+            levels.append(children.reshape(side * side, n * n))
+            below = np.asarray(children.all(axis=(2, 3)))
+        table = np.zeros((self.n_cells, self._n_children), np.bool_)
+        for level, rows in enumerate(reversed(levels)):
+            table[self._by_place(level)] = rows
+        return table
+
+    def _by_place(self, level: int) -> NDArray[np.int64]:
+        """The numbers of a level's cells, row by row of the map."""
+        n, numbers = self.grid.branch, np.zeros((1, 1), np.int64)
+        for _ in range(level):
+            side = len(numbers) * n
+            inside = np.arange(n * n).reshape(1, n, 1, n)
+            numbers = (numbers[:, None, :, None] * n * n + inside).reshape(side, side)
+        return self._first[level] + numbers.ravel()
+
+    def open_only(self, log_p: Tensor, numbers: NDArray[np.int64]) -> Tensor:
+        """Log-probabilities (m, children, or one more) of choices in cells with these numbers, as they are given that a
+        child with nothing but closed leaves is none."""
+        if self._shut is None:
+            return log_p
+        shut = torch.from_numpy(self._shut[numbers]).to(log_p.device)
+        no_choice = torch.zeros_like(log_p, dtype=torch.bool)
+        no_choice[:, : self._n_children] = shut & ~shut.all(
+            1, keepdim=True
+        )  # a closed cell is entered by none
+        return torch.where(
+            no_choice.any(1, keepdim=True), log_p.masked_fill(no_choice, -torch.inf).log_softmax(-1), log_p
+        )
 
     @property
     def reach(self) -> float:

@@ -103,7 +103,8 @@ def _write_geojson(rows: Iterable[Row], path: Path) -> None:
 
 
 def _read_geojson(path: Path) -> list[dict[str, Any]]:
-    return [feature["properties"] for feature in json.loads(path.read_text(encoding="utf-8"))["features"]]
+    features = json.loads(path.read_text(encoding="utf-8"))["features"]
+    return [feature["properties"] for feature in features if "holds" not in feature["properties"]]
 
 
 def _geometry(row: Row) -> dict[str, Any] | None:

@@ -39,6 +39,10 @@ def info(imagery: Imagery) -> None:
         table.add_row("levels", ", ".join(f"{metres:.3g} m" for metres in facts.levels_m))
         table.add_row("coverage", f"{facts.coverage:.1%} of the bounds")
         table.add_row("attribution", facts.attribution or "not stated")
+        if facts.synthetic:
+            table.add_row(
+                "synthetic", "gaps and finer detail are made up: shown, never matched, not counted above"
+            )
         Console().print(table, soft_wrap=True)
 
 

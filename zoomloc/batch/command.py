@@ -4,6 +4,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,11 @@ from zoomloc.track_command import Pace
 
 if TYPE_CHECKING:
     from zoomloc.batch.jobs import Job
-    from zoomloc.batch.run import Batch
+    from zoomloc.batch.run import Batch, Options
     from zoomloc.batch.tally import Tally
+    from zoomloc.batch.walks import Walks
+    from zoomloc.localizer import Localizer
+    from zoomloc.region import Region
     from zoomloc.rows import Row
 
 SOME_FAILED = 1
@@ -87,10 +91,8 @@ def batch(
         raise ConfigError("--sequence: locates walks as a whole, on one machine; leave out --engine ray")
     if resume and not out:
         raise OutputError("--resume goes on with a file of results; name it with --out")
-    if sequence and (resume or len(region) > 1 or {near, within, gps_prior, heading_prior} != {None}):
-        raise ConfigError("--sequence: locates walks as a whole, in one --region, without --resume or priors")
     from zoomloc import cluster, tables
-    from zoomloc.batch import jobs, run, shards, tally
+    from zoomloc.batch import jobs, run, shards, tally, walks
     from zoomloc.batch.journal import place
     from zoomloc.localizer import Localizer
     from zoomloc.region import Region
@@ -115,27 +117,25 @@ def batch(
         batch_size=_batch_size(batch_size),
     )
     localizer = Localizer.from_pretrained(checkpoint, device="cpu" if on_ray else device)
-    asked = run.Batch(localizer, regions, options)
+    asked = _asked(localizer, regions, options, sequence, out)
     if dry_run:
         _describe(asked, work, out, resume=resume)
         return
     counts = tally.Tally()
-    if sequence:
-        found = _walks(asked, work, sequence)
-        _write(asked, found, out, report)
-        counts.add(found)
+    if out is None and isinstance(asked, walks.Walks):
+        counts = _walks_to_stdout(asked, work, report)
     elif out is None:
-        found = []
+        found: list[Row] = []
         asked.prepare()
         run.note_all(asked, work, lambda some: _note(some, found if report else None), counts)
         if report:
             asked.report(found, report)
     elif resume and out.exists() and not place(out).exists():
         _say(f"{out}: complete already; delete it to begin again")
-        found = tables.read(out) if out.suffix.lower() in tables.READERS else []
-        counts.add(found)
-        if report and found:
-            asked.report(found, report)
+        complete = tables.read(out) if out.suffix.lower() in tables.READERS else []
+        counts.add(complete)
+        if report and complete:
+            asked.report(complete, report)
     else:
         try:
             if on_ray:
@@ -195,26 +195,32 @@ def tag(
         raise typer.Exit(SOME_FAILED)
 
 
-def _walks(asked: "Batch", work: "list[Job]", pace: Pace) -> "list[Row]":
-    """Walks are located as a whole, in one region, by `zoomloc.track`."""
-    from zoomloc.rows import judged
+def _asked(
+    localizer: "Localizer", regions: "list[Region]", options: "Options", pace: Pace | None, out: Path | None
+) -> "Batch":
+    """What is to be asked: every photo by itself, or walks as a whole."""
+    from zoomloc.batch.journal import folder
+    from zoomloc.batch.run import Batch
+    from zoomloc.batch.walks import Walks
     from zoomloc.sequence import SPEEDS_M_S, Motion
-    from zoomloc.track import follow
 
-    motion, options = Motion(speed_m_s=SPEEDS_M_S[pace.value]), asked.options
-    walks = follow(asked.localizer, asked.regions[0], work, motion=motion, radius_m=options.radius_m)
-    return [judged(row, options.min_confidence) for row in walks.rows]
+    if pace is None:
+        return Batch(localizer, regions, options)
+    motion = Motion(speed_m_s=SPEEDS_M_S[pace.value])
+    return Walks(localizer, regions, options, motion=motion, folder=folder(out) if out else Path())
 
 
-def _write(asked: "Batch", found: "list[Row]", out: Path | None, report: Path | None) -> None:
-    from zoomloc import tables
+def _walks_to_stdout(asked: "Walks", work: "list[Job]", report: Path | None) -> "Tally":
+    """The rows of walks, which are known once all photos have been seen."""
+    from zoomloc.batch.journal import folder
+    from zoomloc.batch.run import to_file
 
-    if out:
-        tables.write(found, out)
-    else:
-        _note(found, None)
-    if report:
-        asked.report(found, report)
+    with TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "rows.jsonl"
+        asked.folder = folder(whole)
+        counts = to_file(asked, work, whole, resume=False, report=report)
+        _print(whole.read_text(encoding="utf-8").splitlines())
+    return counts
 
 
 def _note(some: "list[Row]", kept: "list[Row] | None") -> None:

@@ -33,6 +33,11 @@ class Job:
         """The URI, or the path as text that any file can hold, whatever bytes the name is made of."""
         return self.uri or os.fsencode(self.path).decode("utf-8", "replace")
 
+    @property
+    def walk(self) -> Path:
+        """Photos of a folder make a walk, and frames of a video."""
+        return self.path.parent if self.frame_s is None else self.path
+
     def completed(self, photo: Photo) -> Photo:
         """The photo with what the manifest knows of it besides."""
         fov_deg = self.fov_deg if photo.fov_deg is None else photo.fov_deg

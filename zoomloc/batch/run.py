@@ -112,7 +112,7 @@ class Batch:
 
     def rows(self, jobs: Sequence[Job]) -> Iterator[list[Row]]:
         """The rows of every batch of jobs, in order."""
-        batches = [jobs[i : i + self.size] for i in range(0, len(jobs), self.size)]
+        batches = self.batches(jobs)
         coming = ahead(batches, self.localizer.model.config.photo_px)
         for _ in batches:
             began = time.perf_counter()
@@ -120,6 +120,14 @@ class Batch:
             self.stages.wait += time.perf_counter() - began
             self.stages.decode += sum(each.seconds for each in decoded)
             yield self._located(decoded)
+
+    def batches(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
+        """The jobs as they are worked on together."""
+        return [jobs[i : i + self.size] for i in range(0, len(jobs), self.size)]
+
+    def concluded(self, jobs: Sequence[Job], rows: Sequence[Row]) -> list[Row]:
+        """The rows of a whole run, one for each job, as they are to be written."""
+        return list(rows)
 
     def report(self, rows: Sequence[Row], path: Path) -> None:
         """A page on rows of these regions. Raises OutputError."""
@@ -261,7 +269,9 @@ def to_file(
             n_done += 1
         batch.prepare()
         note_all(batch, jobs, journal.add, tally, n_done)
-        rows = list(journal.rows())
+        rows = batch.concluded(jobs, list(journal.rows()))
+        tally = Tally()
+        tally.add(rows)
         tables.write(rows, out)
         if report:
             batch.report(rows, report)
