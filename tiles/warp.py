@@ -4,7 +4,7 @@ Every source works the same way: `locate.footprint` says which of its pixels a w
 shrinks them, the source assembles these into a `Canvas`, `render` samples the canvas.
 
 Pixels stand for areas. A linear sample of them is the average of an area as large as a pixel; of a larger area, up to
-twice as wide, `render` averages three such samples around its middle, for a fraction of what the exact average of the
+twice as wide, `render` averages two such samples beside its middle, for a fraction of what the exact average of the
 pixels costs and nearer to what is on the ground, for pixels and linear samples are blurred already. A canvas that is
 finer than twice is shrunk by a whole number first. Resamplings that are asked for by name are what they are called.
 """
@@ -28,10 +28,8 @@ OPAQUE = 0xFF000000  # the least of such a pixel
 MARGIN_PX = 3  # of canvas around a window: kernels reach over its edges by 2
 BLOCK_PX = 1024  # a side of what is rendered at once; OpenCV takes pictures of up to 32,767
 STRIP_SAMPLES = 2**16  # sampled at once, so that it stays in the processor's cache
-ONE_SAMPLE = 1.4  # up to this scale one sample shows the ground as well as three
-SPREAD = 0.3  # of three samples, where pictures shrunk 1.5 to 2 times are nearest to the ground
-CORNERS = np.radians((45, 165, 285))  # of a triangle that reaches as far along both axes
-TRIANGLE = np.stack([np.cos(CORNERS), np.sin(CORNERS)], axis=1)
+ONE_SAMPLE = 1.4  # up to this scale one sample shows the ground as well as two
+SPREAD = 0.2  # of two samples, where pictures shrunk 1.5 to 2 times are nearest to the ground
 ONE: Sequence[tuple[float, float]] = ((0.0, 0.0),)
 MOST_SAMPLES = 16  # a pixel along one axis; only windows squeezed along it would want more
 
@@ -199,10 +197,10 @@ def _sampled(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[
         shape = len(strip) * n_down, width * n_across, 4
         samples = strip if n_across == n_down == 1 else scratch("samples", shape, np.uint8)
         look(top * n_down, offsets[0], samples)
-        for i, offset in enumerate(offsets[1:], start=1):
+        if len(offsets) == 2:
             other = scratch("other", shape, np.uint8)
-            look(top * n_down, offset, other)
-            cv2.addWeighted(samples, i / (i + 1), other, 1 / (i + 1), 0, dst=samples)
+            look(top * n_down, offsets[1], other)
+            cv2.addWeighted(samples, 0.5, other, 0.5, 0, dst=samples)
         if samples is not strip:
             cv2.resize(samples, (width, len(strip)), dst=strip, interpolation=cv2.INTER_AREA)
     return result
@@ -250,7 +248,8 @@ def _offsets(scale: float) -> Sequence[tuple[float, float]]:
     """Where to sample an area as wide as `scale` pixels, less than 2: columns and rows from its middle."""
     if scale <= ONE_SAMPLE:
         return ONE
-    return [(x, y) for x, y in (SPREAD * sqrt(scale**2 - 1) * TRIANGLE).tolist()]
+    off = SPREAD * sqrt(scale**2 - 1)
+    return ((-off, off), (off, -off))
 
 
 def _weighted(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray[np.uint8]:
