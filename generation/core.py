@@ -50,6 +50,13 @@ class RMSNorm(nn.Module):
         return (x.float() * scale).to(x.dtype) * self.weight
 
 
+class Linear(nn.Linear):
+    """A linear layer that may be told its bias, where that is put together of others."""
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, self.weight, self.bias if bias is None else bias)
+
+
 class _Attention(nn.Module):
     """Multi-head attention; a subclass makes queries, keys and values.
 
@@ -111,7 +118,7 @@ class FusedAttention(_Attention):
 
     def __init__(self, width: int, heads: int, *, bias: bool = False, rotate: Rotate = rotate_halves) -> None:
         super().__init__(width, heads, bias=bias)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.rotate = rotate
 
     def _project(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
@@ -131,7 +138,7 @@ class CosineAttention(FusedAttention):
 
     def _project(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        query, key, value = self._split(F.linear(x, self.qkv.weight, bias)).chunk(3, dim=1)
+        query, key, value = self._split(self.qkv(x, bias)).chunk(3, dim=1)
         if self.log_scale is not None:
             query = F.normalize(query, dim=-1) * self.log_scale.clamp(max=math.log(100)).exp()
             key = F.normalize(key, dim=-1)

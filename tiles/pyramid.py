@@ -1,5 +1,6 @@
 """A square of the world joined with its imagery: cell in, view out."""
 
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -71,6 +72,15 @@ class Pyramid:
         view = self._tile(level, row, col, px)
         return view or self.source.read(self.bounds(level, row, col), self.crs, (px, px))
 
+    @property
+    def real(self) -> "Pyramid":
+        """The same square without what its source makes up; there may be nothing left to see in it."""
+        if not self.source.synthetic:
+            return self
+        other = copy(self)
+        other.source, other._aligned = self.source.real, {}
+        return other
+
     def close(self) -> None:
         self.source.close()
 
@@ -86,7 +96,8 @@ class Pyramid:
         if pixels is None:
             return None
         if pixels.shape[2] == 3:
-            return View(pixels.copy(), np.ones((px, px), np.bool_))
+            own = pixels if pixels.flags.writeable else pixels.copy()
+            return View(own, np.ones((px, px), np.bool_))
         if aligned.source is not self.source or not aligned.level.complete:
             return None  # something coarser may show in the holes
         mask = pixels[..., 3] >= 128

@@ -24,6 +24,8 @@ ENOUGH = 0.95
 # Blocks along the map's side, at most, that are ranked before any point is looked at; and leaves looked at together.
 MAX_BLOCKS = 256
 WINDOW_VALUES = 2_000_000
+# Blocks looked into at first, then four times as many; so many cost little more than one.
+FIRST_BLOCKS = 128
 # Leaves in a radius, at most: finer ones are taken together, as they would cost much and tell little.
 MAX_REACH = 16
 # Leaves whose centres are nearer than so many sides count in parts.
@@ -36,7 +38,8 @@ ROUNDING = 1e-6
 class Mass:
     """Probabilities of leaves of a square map, most probable first; leaves that are not listed have none.
 
-    rows, cols: (n,) counted from the north-west. probabilities: (n,) float64. side: leaves along the map.
+    rows, cols: (n,) counted from the north-west. probabilities: (n,) float64. side: leaves along the map. closed:
+    (side, side) leaves in which no answer may lie; None: it may lie anywhere.
     """
 
     rows: NDArray[np.int64]
@@ -44,11 +47,12 @@ class Mass:
     probabilities: NDArray[np.float64]
     side: int
     leaf_m: float
+    closed: NDArray[np.bool_] | None = None
 
 
 def as_mass(leaves: Leaves, grid: Grid) -> Mass:
     rows, cols = rows_cols(leaves.paths, grid.branch)
-    return Mass(rows, cols, leaves.probabilities, grid.n_cells(grid.depth), grid.leaf_m)
+    return Mass(rows, cols, leaves.probabilities, grid.n_cells(grid.depth), grid.leaf_m, leaves.closed)
 
 
 class Spot(NamedTuple):
@@ -138,7 +142,10 @@ def _coarse_enough(mass: Mass, radius_m: float) -> Mass:
     probabilities = np.bincount(which, mass.probabilities).astype(np.float64)
     order = np.argsort(-probabilities)
     rows, cols = np.divmod(leaves[order], side)
-    return Mass(rows, cols, probabilities[order], side, mass.leaf_m * joined)
+    closed = mass.closed
+    if closed is not None:
+        closed = np.asarray(closed.reshape(side, joined, side, joined).any(axis=(1, 3)))
+    return Mass(rows, cols, probabilities[order], side, mass.leaf_m * joined, closed)
 
 
 class _Field:
@@ -167,7 +174,7 @@ class _Field:
         blocks = np.flatnonzero(bounds > best_held)
         blocks = blocks[np.argsort(-bounds[blocks])]
         at_once = max(1, WINDOW_VALUES // (self._block * (2 * self._reach + 1)) ** 2)
-        start, n = 0, min(16, at_once)
+        start, n = 0, min(FIRST_BLOCKS, at_once)
         while start < len(blocks) and bounds[blocks[start]] > best_held:
             best_held, best = max((best_held, best), self._best_in(blocks[start : start + n], earlier))
             start, n = start + n, min(4 * n, at_once)
@@ -189,6 +196,8 @@ class _Field:
         held = around.reshape(len(rows), -1) @ _kernel(
             self._radius_m, self._step_m, self._reach
         )  # (n, FINE²)
+        if self._mass.closed is not None:
+            held[self._mass.closed[rows, cols]] = 0
         for spot in earlier:
             self._forbid(held, rows, cols, spot)
         leaf, point = divmod(int(held.argmax()), FINE**2)
@@ -210,6 +219,8 @@ class _Field:
         """Nothing counts as held by the points of leaves (n,), held (n, FINE²), that are too near to a spot."""
         row, col = int(spot.south_m / self._mass.leaf_m), int(spot.east_m / self._mass.leaf_m)
         near = np.flatnonzero((abs(rows - row) <= self._reach + 1) & (abs(cols - col) <= self._reach + 1))
+        if not len(near):
+            return
         i, j = np.divmod(np.arange(FINE**2), FINE)
         south = (rows[near, None] * FINE + i + 0.5) * self._step_m - spot.south_m
         east = (cols[near, None] * FINE + j + 0.5) * self._step_m - spot.east_m
@@ -231,9 +242,14 @@ class _Field:
         middle_south = float((near.sum(axis=1) * fine[0]).sum() / near.sum())
         held = float((spread * self._within(fine, middle_east, middle_south)).sum())
         apart = min((hypot(middle_east - s.east_m, middle_south - s.south_m) for s in earlier), default=inf)
-        if held >= ENOUGH * best_held and apart >= self._radius_m:
+        allowed = apart >= self._radius_m and not self._is_closed(middle_east, middle_south)
+        if held >= ENOUGH * best_held and allowed:
             return Spot(middle_east, middle_south, held)
         return Spot(east_m, south_m, best_held)
+
+    def _is_closed(self, east_m: float, south_m: float) -> bool:
+        closed, leaf_m = self._mass.closed, self._mass.leaf_m
+        return closed is not None and bool(closed[int(south_m / leaf_m), int(east_m / leaf_m)])
 
     def _around(
         self, east_m: float, south_m: float

@@ -3,9 +3,12 @@
 import json
 import math
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,14 +16,16 @@ from typer.core import TyperGroup
 
 from app.command import main as open_app
 from tiles.errors import TilesError
-from zoomloc.batch.command import batch, tag
-from zoomloc.errors import PhotoError, PriorError, ZoomlocError
-from zoomloc.options import Device, SearchName
+from zoomloc.batch.command import MIN_CONFIDENCE, batch, tag
+from zoomloc.errors import ConfigError, PhotoError, PriorError, ZoomlocError
+from zoomloc.options import Address, Device, Engine, EngineName, SearchName
 from zoomloc.serve.command import serve
 from zoomloc.track_command import track
 
 if TYPE_CHECKING:
+    from zoomloc.grid import Grid
     from zoomloc.prediction import Prediction
+    from zoomloc.rows import Row
 
 
 EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -56,7 +61,9 @@ ROOMS = {
         "split": "data_prep.split:main",
         "streetscapes": "data_prep.streetscapes:main",
     },
-    "tiles": {name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "serve")},
+    "tiles": {
+        name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "provenance", "serve")
+    },
 }
 
 
@@ -205,7 +212,13 @@ def locate(
         float | None,
         typer.Option(min=0, help="Use the EXIF heading, good to so many degrees (1 sigma); 0: to 15."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write results here (.geojson or .json).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results: .geojson (with the ground that holds 50 and 90 %), .json (all there is), or as `batch` "
+            "has them: .csv .jsonl .parquet .fgb .gpkg .kml .gpx."
+        ),
+    ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw a panel here (.png), or into this folder.")
     ] = None,
@@ -217,12 +230,14 @@ def locate(
     """Say where photos were taken."""
     from zoomloc import explain_figure, outputs, panorama, priors
     from zoomloc import figure as figures
+    from zoomloc.checkpoint import fingerprint
     from zoomloc.localizer import Localizer
     from zoomloc.photo import load
     from zoomloc.region import Region
+    from zoomloc.rows import Row, of_prediction
 
     if out:
-        outputs.check_suffix(out)
+        _check_suffix(out)
     place = Region.load(region)
     if search != SearchName.posterior and {near, within, gps_prior, heading_prior} != {None}:
         raise PriorError(f"--search {search}: cannot use what else is known; use --search posterior")
@@ -230,9 +245,11 @@ def locate(
     localizer = Localizer.from_pretrained(checkpoint, device=device)
     index = localizer.index(place)  # refuses a region that does not fit before any photo is read
     found: list[Prediction] = []
-    failures: list[tuple[str, str]] = []
+    rows: list[Row] = []
+    drawings, model = _drawing_names(photos), fingerprint(localizer.model)
     try:
         for path in photos:
+            began = perf_counter()
             try:
                 photo = load(path)
                 own = [] if gps_prior is None else priors.of_photo(photo, gps_prior or None)
@@ -267,21 +284,29 @@ def locate(
                     )
             except (PhotoError, TilesError) as error:
                 typer.echo(f"zoomloc: {error}", err=True)
-                failures.append((str(path), str(error)))
+                rows.append(Row(str(path), reason=str(error), model=model))
                 continue
+            took_ms = 1000 * (perf_counter() - began)
+            rows.append(
+                of_prediction(
+                    found[-1], photo, min_confidence=MIN_CONFIDENCE, model=model, milliseconds=took_ms
+                )
+            )
             typer.echo(_describe(found[-1], outputs.error_m(photo, found[-1])))
+            if found[-1].no_imagery:
+                continue  # nothing to draw
             if figure:
-                target = _drawing(figure, path, len(photos))
+                target = _drawing(figure, drawings, path)
                 figures.panel(photo, found[-1], region=place, pyramid=index.pyramid, path=target)
             if explain and around:
                 typer.echo(f"zoomloc: {path}: a panorama, whose views cannot be explained together", err=True)
             elif explain:
-                target = _drawing(explain, path, len(photos))
+                target = _drawing(explain, drawings, path)
                 explain_figure.panel(localizer, photo, found[-1], place, target)
     finally:  # whatever stops the run, what was found is kept
         if out:
-            outputs.write(found, out, grid=place.grid, failures=failures)
-    if failures:
+            _write(found, rows, out, place.grid)
+    if len(found) < len(photos):
         raise typer.Exit(EXIT_SOME_FAILED if found else EXIT_BAD_INPUT)
 
 
@@ -290,16 +315,28 @@ def index(
     region: Annotated[Path, typer.Option(help="Region file (JSON).")],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
     device: Device = "auto",
+    engine: Engine = EngineName.local,
+    address: Address = None,
 ) -> None:
     """Encode a region's cells for a checkpoint once and keep them beside the region file, for `locate` to find."""
+    on_ray = engine is EngineName.ray
+    if address and not on_ray:
+        raise ConfigError("--address: is that of a Ray cluster; add --engine ray")
+    from zoomloc import cluster, index_blocks
     from zoomloc.index import build
     from zoomloc.localizer import Localizer
     from zoomloc.region import Region
 
-    localizer = Localizer.from_pretrained(checkpoint, device=device)
+    localizer = Localizer.from_pretrained(checkpoint, device="cpu" if on_ray else device)
     place = Region.load(region)
     localizer.check_fits(place)
-    typer.echo(f"index: {build(localizer.model, place)}")
+    if on_ray:
+        with cluster.connected(address) as said:
+            typer.echo(f"zoomloc: {said}", err=True)
+            folder = index_blocks.build(localizer.model, place, checkpoint, device=device)
+    else:
+        folder = build(localizer.model, place)
+    typer.echo(f"index: {folder}")
 
 
 @app.command()
@@ -331,13 +368,54 @@ def demo(
     run(out, device=device)
 
 
-def _drawing(target: Path, photo: Path, n_photos: int) -> Path:
+def _check_suffix(out: Path) -> None:
+    """Raises OutputError if nothing can be written under the path's suffix."""
+    from zoomloc import tables
+
+    if out.suffix.lower() != ".json":
+        tables.check_suffix(out)
+
+
+def _write(found: "list[Prediction]", rows: "list[Row]", out: Path, grid: "Grid") -> None:
+    """All that is known where a format can hold it, else a row for each photo, as `batch` writes them."""
+    from zoomloc import outputs, tables
+
+    if out.suffix.lower() not in outputs.FORMATS:
+        tables.write(rows, out)
+        return
+    failed = [row for row in rows if row.status == "failed"]
+    columns = [row.as_nested() for row in [*(row for row in rows if row.status != "failed"), *failed]]
+    failures = [(row.file, row.reason or "") for row in failed]
+    outputs.write(found, out, grid=grid, failures=failures, columns=columns)
+
+
+def _drawing(target: Path, names: dict[Path, str], photo: Path) -> Path:
     """Where the drawing of a photo belongs: to the target, where that is a PNG for the only one, else into it."""
-    return target if n_photos == 1 and target.suffix.lower() == ".png" else target / f"{photo.stem}.png"
+    return target if len(names) == 1 and target.suffix.lower() == ".png" else target / f"{names[photo]}.png"
+
+
+def _drawing_names(photos: Sequence[Path]) -> dict[Path, str]:
+    """Photos and what their drawings are called: their stems; of one stem, with folder and suffix; else numbered.
+    No two differ in upper and lower case alone."""
+    names: dict[Path, str] = {}
+    stems = Counter(path.stem.casefold() for path in dict.fromkeys(photos))
+    used: set[str] = {stem for stem, count in stems.items() if count == 1}
+    for path in dict.fromkeys(photos):
+        name = path.stem
+        if stems[name.casefold()] > 1:
+            name = f"{path.resolve().parent.name}-{path.name}"
+            tries = (name, *(f"{name}-{n}" for n in range(2, len(photos) + 2)))
+            name = next(each for each in tries if each.casefold() not in used)
+            used.add(name.casefold())
+        names[path] = name
+    return names
 
 
 def _describe(prediction: "Prediction", error_m: float | None) -> str:
     """A photo's answer for the terminal."""
+    if prediction.no_imagery:
+        made_up = f"all that region '{prediction.region}' shows was made up, which is never matched"
+        return f"{prediction.photo}: no imagery ({made_up}); add imagery of it"
     facts = [f"its cell has probability {prediction.probability:.1%}"]
     if math.isfinite(prediction.radius_50_m):
         facts.append(f"half of all within {prediction.radius_50_m:.0f} m")

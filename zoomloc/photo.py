@@ -237,7 +237,9 @@ def _too_large(path: Path, what: str) -> PhotoError:
 
 def _decode(image: Image.Image, path: Path, orientation: int, side_px: int) -> NDArray[np.uint8]:
     """Upright sRGB pixels (h, w, 3), the long side at most side_px."""
-    image.draft(None, (side_px, side_px))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+    scale = side_px / max(image.size)
+    wanted = (math.ceil(image.width * scale), math.ceil(image.height * scale))
+    image.draft(None, wanted)  # a large JPEG is decoded at 1/2, 1/4 or 1/8, no smaller than that
     try:
         image.load()
         rgb = _rgb(image)

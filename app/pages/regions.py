@@ -39,7 +39,7 @@ def page() -> None:
 def facts(file: Path) -> None:
     region, pyramid = resources.region(file), resources.pyramid(file)
     found = info(pyramid.source)
-    covered = float(pyramid.view(*region.grid.root, 256).mask.mean())
+    covered = float(pyramid.real.view(*region.grid.root, 256).real.mean())
     with st.container(border=True):
         st.markdown(
             f"**{region.name}**  \n{length(region.size_m)} a side ({region.crs})  \n"

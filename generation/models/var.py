@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from generation.cache import Cache
 from generation.control import for_layers
-from generation.core import MLP, AdaLN, Block, Blocks, Context, CosineAttention, SharedAdaLN
+from generation.core import MLP, AdaLN, Block, Blocks, Context, CosineAttention, Linear, SharedAdaLN
 from generation.head import ModulatedHead
 from generation.mask import block_causal
 from generation.sample import Codes, Hook, Pick, Sampling, drawn, guided, nucleus, run
@@ -59,7 +59,7 @@ class VAR(nn.Module):
         self.schedule = scales(config.sides)
         self.class_embedding = nn.Embedding(config.n_classes + 1, width)
         self.start = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
-        self.code = nn.Linear(config.code_width, width)
+        self.code = Linear(config.code_width, width)
         self.add_places(width)
         self.blocks = Blocks(self.block() for _ in range(config.depth))
         n_vectors = 3 * len(next(iter(self.blocks)).part_names)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoomloc import cli, tables
 from zoomloc.cli import main
 from zoomloc.region import Region
 
@@ -73,6 +74,39 @@ def test_locate_writes_what_it_prints(locate, photos, tmp_path):
         assert Image.open(tmp_path / "panels" / f"{photo.stem}.png").width > 600
     assert out.count("  1. ") == out.count("  3. ") == 3
     assert out.count("from its EXIF position") == 3
+
+
+@pytest.mark.parametrize("suffix", [*tables.WRITERS])
+def test_locate_writes_the_rows_of_a_batch_in_each_of_its_formats(locate, photos, tmp_path, suffix):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    out = tmp_path / f"r{suffix}"
+    zoomloc(*locate, photos[0], tmp_path / "empty.jpg", "--out", out, code=1)
+    if suffix not in tables.READERS:
+        assert out.stat().st_size > 50
+        return
+    rows = {row.file: row for row in tables.read(out)}
+    found, failed = rows[str(photos[0])], rows[str(tmp_path / "empty.jpg")]
+    assert found.status in ("located", "uncertain", "outside") and found.milliseconds > 0
+    assert len(found.model) == 16 and (found.exif_distance_m is None) == (found.status == "outside")
+    assert failed.status == "failed" and "is empty" in failed.reason
+
+
+def test_drawings_of_photos_of_one_stem_do_not_overwrite_each_other(locate, photos, tmp_path):
+    same = []
+    for name in ("north/a.jpg", "south/a.jpg", "south/a.png", "b.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.open(photos[0]).save(path)
+        same.append(path)
+    zoomloc(*locate, *same, "--figure", tmp_path / "panels", "--search", "greedy")
+    drawn = sorted(path.name for path in (tmp_path / "panels").iterdir())
+    assert drawn == ["b.png", "north-a.jpg.png", "south-a.jpg.png", "south-a.png.png"]
+
+
+def test_drawings_are_named_apart_whatever_photos_are_called():
+    named = ["x/a.jpg", "y/x/A.jpg", "x-a.jpg.png", "x/a.jpg"]
+    names = cli._drawing_names([Path(name) for name in named])
+    assert list(names.values()) == ["x-a.jpg-2", "x-A.jpg-3", "x-a.jpg"]
 
 
 def test_the_answer_serves_the_radius_asked_for(locate, photos, tmp_path):

@@ -4,18 +4,22 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoomloc.errors import ConfigError, OutputError
-from zoomloc.options import Device, SearchName
+from zoomloc.options import Address, Device, Engine, EngineName, SearchName
 from zoomloc.track_command import Pace
 
 if TYPE_CHECKING:
     from zoomloc.batch.jobs import Job
-    from zoomloc.batch.run import Batch
+    from zoomloc.batch.run import Batch, Options
     from zoomloc.batch.tally import Tally
+    from zoomloc.batch.walks import Walks
+    from zoomloc.localizer import Localizer
+    from zoomloc.region import Region
     from zoomloc.rows import Row
 
 SOME_FAILED = 1
@@ -26,7 +30,7 @@ def batch(
     photos: Annotated[
         list[str],
         typer.Argument(
-            help="Photos, videos, folders, globs, manifests (.parquet); - reads names from stdin."
+            help="Photos, videos, folders, globs, manifests (.parquet), s3:// and gs://; - reads names from stdin."
         ),
     ],
     region: Annotated[list[Path], typer.Option(help="Region file (JSON). Repeat for several.")],
@@ -34,7 +38,8 @@ def batch(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Results: .csv .jsonl .geojson .parquet .fgb .gpkg .kml .gpx; without, JSON lines go to stdout."
+            help="Results: .csv .jsonl .geojson .parquet .fgb .gpkg .kml .gpx, with --engine ray a folder .parquet;"
+            " without, JSON lines go to stdout."
         ),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page to look at here (.html).")] = None,
@@ -75,19 +80,26 @@ def batch(
     ] = None,
     batch_size: Annotated[str, typer.Option(help="Photos at a time; auto: as many as fit.")] = "auto",
     device: Device = "auto",
+    engine: Engine = EngineName.local,
+    address: Address = None,
 ) -> None:
     """Locate many photos, and write what people can use."""
+    on_ray = engine is EngineName.ray
+    if address and not on_ray:
+        raise ConfigError("--address: is that of a Ray cluster; add --engine ray")
+    if sequence and on_ray:
+        raise ConfigError("--sequence: locates walks as a whole, on one machine; leave out --engine ray")
     if resume and not out:
         raise OutputError("--resume goes on with a file of results; name it with --out")
-    if sequence and (resume or len(region) > 1 or {near, within, gps_prior, heading_prior} != {None}):
-        raise ConfigError("--sequence: locates walks as a whole, in one --region, without --resume or priors")
-    from zoomloc import tables
-    from zoomloc.batch import jobs, run, tally
+    from zoomloc import cluster, tables
+    from zoomloc.batch import jobs, run, shards, tally, walks
     from zoomloc.batch.journal import place
     from zoomloc.localizer import Localizer
     from zoomloc.region import Region
 
-    if out:
+    if on_ray:
+        shards.check_out(out, resume=resume)
+    elif out:
         tables.check_suffix(out)
     if report and report.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"{report}: a report is a page; let its name end in .html")
@@ -104,30 +116,36 @@ def batch(
         heading_sigma_deg=heading_prior,
         batch_size=_batch_size(batch_size),
     )
-    asked = run.Batch(Localizer.from_pretrained(checkpoint, device=device), regions, options)
+    localizer = Localizer.from_pretrained(checkpoint, device="cpu" if on_ray else device)
+    asked = _asked(localizer, regions, options, sequence, out)
     if dry_run:
         _describe(asked, work, out, resume=resume)
         return
     counts = tally.Tally()
-    if sequence:
-        found = _walks(asked, work, sequence)
-        _write(asked, found, out, report)
-        counts.add(found)
+    if out is None and isinstance(asked, walks.Walks):
+        counts = _walks_to_stdout(asked, work, report)
     elif out is None:
-        found = []
+        found: list[Row] = []
         asked.prepare()
         run.note_all(asked, work, lambda some: _note(some, found if report else None), counts)
         if report:
             asked.report(found, report)
     elif resume and out.exists() and not place(out).exists():
         _say(f"{out}: complete already; delete it to begin again")
-        found = tables.read(out) if out.suffix.lower() in tables.READERS else []
-        counts.add(found)
-        if report and found:
-            asked.report(found, report)
+        complete = tables.read(out) if out.suffix.lower() in tables.READERS else []
+        counts.add(complete)
+        if report and complete:
+            asked.report(complete, report)
     else:
         try:
-            counts = run.to_file(asked, work, out, resume=resume, report=report)
+            if on_ray:
+                with cluster.connected(address) as said:
+                    _say(said)
+                    counts = shards.to_shards(
+                        asked, work, checkpoint, out, device=device, resume=resume, report=report
+                    )
+            else:
+                counts = run.to_file(asked, work, out, resume=resume, report=report)
         except KeyboardInterrupt:
             _say("what is done is kept; give the same command with --resume to go on")
             raise
@@ -177,26 +195,32 @@ def tag(
         raise typer.Exit(SOME_FAILED)
 
 
-def _walks(asked: "Batch", work: "list[Job]", pace: Pace) -> "list[Row]":
-    """Walks are located as a whole, in one region, by `zoomloc.track`."""
-    from zoomloc.rows import judged
+def _asked(
+    localizer: "Localizer", regions: "list[Region]", options: "Options", pace: Pace | None, out: Path | None
+) -> "Batch":
+    """What is to be asked: every photo by itself, or walks as a whole."""
+    from zoomloc.batch.journal import folder
+    from zoomloc.batch.run import Batch
+    from zoomloc.batch.walks import Walks
     from zoomloc.sequence import SPEEDS_M_S, Motion
-    from zoomloc.track import follow
 
-    motion, options = Motion(speed_m_s=SPEEDS_M_S[pace.value]), asked.options
-    walks = follow(asked.localizer, asked.regions[0], work, motion=motion, radius_m=options.radius_m)
-    return [judged(row, options.min_confidence) for row in walks.rows]
+    if pace is None:
+        return Batch(localizer, regions, options)
+    motion = Motion(speed_m_s=SPEEDS_M_S[pace.value])
+    return Walks(localizer, regions, options, motion=motion, folder=folder(out) if out else Path())
 
 
-def _write(asked: "Batch", found: "list[Row]", out: Path | None, report: Path | None) -> None:
-    from zoomloc import tables
+def _walks_to_stdout(asked: "Walks", work: "list[Job]", report: Path | None) -> "Tally":
+    """The rows of walks, which are known once all photos have been seen."""
+    from zoomloc.batch.journal import folder
+    from zoomloc.batch.run import to_file
 
-    if out:
-        tables.write(found, out)
-    else:
-        _note(found, None)
-    if report:
-        asked.report(found, report)
+    with TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "rows.jsonl"
+        asked.folder = folder(whole)
+        counts = to_file(asked, work, whole, resume=False, report=report)
+        _print(whole.read_text(encoding="utf-8").splitlines())
+    return counts
 
 
 def _note(some: "list[Row]", kept: "list[Row] | None") -> None:
@@ -218,6 +242,7 @@ def _finish(counts: "Tally") -> None:
 
 def _describe(asked: "Batch", work: "list[Job]", out: Path | None, *, resume: bool) -> None:
     """What a run would do: the jobs on stdout, the rest on stderr."""
+    from zoomloc import tables
     from zoomloc.batch.journal import rows_on_disk
 
     _print([job.file if job.frame_s is None else f"{job.file}#t={job.frame_s:g}" for job in work])
@@ -229,7 +254,7 @@ def _describe(asked: "Batch", work: "list[Job]", out: Path | None, *, resume: bo
         f"in {', '.join(place.name for place in asked.regions)}, {asked.size} at a time on {asked.localizer.device}"
     )
     if out:
-        done = len(rows_on_disk(out))
+        done = len(rows_on_disk(out)) + sum(len(tables.read(path)) for path in tables.shards(out))
         _say(
             f"{done} of them done by a stopped run{'' if resume or not done else '; --resume goes on with it'}"
         )

@@ -8,6 +8,7 @@ does not grow with the run.
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Journal:
     """
 
     def __init__(self, out: Path, settings: dict[str, Any], *, resume: bool) -> None:
-        self.path = place(out)
+        self.path, self._folder = place(out), folder(out)
         whole = _whole_lines(self.path)
         if whole and not resume:
             raise OutputError(
@@ -58,6 +59,7 @@ class Journal:
         self._file.close()
         if done:
             self.path.unlink(missing_ok=True)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _append(self, content: Any) -> None:
         self._file.write(json.dumps(content).encode() + b"\n")
@@ -66,7 +68,8 @@ class Journal:
 
     def _check(self, begun_with: dict[str, Any], settings: dict[str, Any]) -> None:
         now = json.loads(json.dumps(settings))
-        if changed := [key for key in now if begun_with.get(key) != now[key]]:
+        every = dict.fromkeys([*now, *begun_with])
+        if changed := [key for key in every if begun_with.get(key) != now.get(key)]:
             raise OutputError(
                 f"{self.path}: begun with other {', '.join(changed)}; give the same, or delete it to begin again"
             )
@@ -75,6 +78,11 @@ class Journal:
 def place(out: Path) -> Path:
     """Where the journal of a file of results is."""
     return out.with_name(f"{out.name}.journal")
+
+
+def folder(out: Path) -> Path:
+    """Where a run keeps what is no row, as long as it needs its journal."""
+    return out.with_name(f"{out.name}.seen")
 
 
 def rows_of(lines: Sequence[bytes]) -> Iterator[Row]:
