@@ -82,7 +82,7 @@ def covered(path: Path) -> tuple[Info, NDArray[np.bool_]]:
 
     Raises RegionError or tiles.TilesError."""
     both = pyramid(path)
-    return info(both.source), both.view(*region(path).grid.root, COVERAGE_PX).mask
+    return info(both.source), both.real.view(*region(path).grid.root, COVERAGE_PX).real
 
 
 @st.cache_resource(show_spinner="Looking at the imagery …", max_entries=16)

@@ -8,9 +8,11 @@ the least of a few runs that take turns, so that what else the machine does coun
 """
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +30,7 @@ from generation.models.m_var import MambaVAR  # noqa: E402
 from generation.models.mvar import MVAR  # noqa: E402
 from generation.models.nar import NAR  # noqa: E402
 from generation.models.var import VAR, VARConfig  # noqa: E402
+from generation.packed import can_pack, pack  # noqa: E402
 from generation.sample import Codes  # noqa: E402
 from generation.schedule import Step, scales  # noqa: E402
 from generation.state import Mamba2  # noqa: E402
@@ -146,38 +149,40 @@ def same(some: Codes, others: Codes) -> str:
 
 
 def loops(model: VAR, tokenizer: VARTokenizer, labels: Tensor, runs: int) -> Iterator[str]:
-    """The published loop, two ways, and ours."""
+    """The published loop, two ways, and ours, as it is and with packed weights."""
     plain = {
         "published": Published(model, tokenizer),
         "halves and projections apart": Published(model, tokenizer, halves=True),
     }
-    made = {}
+    packed = {"ours, packed": pack(copy.deepcopy(model))} if can_pack() else {}
+    made: dict[str, Codes] = {}
 
-    def ours() -> None:
-        made["ours"] = model.sample(
+    def ours(name: str, model: VAR) -> None:
+        made[name] = model.sample(
             labels, tokenizer.quantizer, guidance=GUIDANCE, k=K, p=P, generator=seeded()
         )
 
-    def theirs(name: str) -> Callable[[], None]:
-        return lambda: made.update({name: plain[name].sample(labels, seeded())})
+    def theirs(name: str) -> None:
+        made[name] = plain[name].sample(labels, seeded())
 
-    tokens = least({"ours": ours, **{name: theirs(name) for name in plain}}, runs)
-    published = plain["published"]
+    own = {name: partial(ours, name, each) for name, each in {"ours": model, **packed}.items()}
+    tokens = least({**own, **{name: partial(theirs, name) for name in plain}}, runs)
     images = least(
         {
             "ours": lambda: tokenizer.decode(made["ours"]),
-            "published": lambda: published.image(made["published"]),
+            "published": lambda: plain["published"].image(made["published"]),
         },
         runs,
     )
-    for name in ("published", "halves and projections apart"):
-        whole = {k: tokens[k] + images[k if k == "ours" else "published"] for k in ("ours", name)}
-        yield (
-            f"{model_name(model)}, {name}: {len(labels) / whole[name]:.3f} images/s, ours "
-            f"{len(labels) / whole['ours']:.3f}, {whole[name] / whole['ours']:.2f}×; tokens alone "
-            f"{tokens[name]:.2f} s and {tokens['ours']:.2f} s, {tokens[name] / tokens['ours']:.2f}×; "
-            f"{same(made[name], made['ours'])}"
-        )
+    for name in plain:
+        for our_name in own:
+            whole = tokens[name] + images["published"], tokens[our_name] + images["ours"]
+            yield (
+                f"{model_name(model)}, {name}: {len(labels) / whole[0]:.3f} images/s, {our_name} "
+                f"{len(labels) / whole[1]:.3f}, {whole[0] / whole[1]:.2f}×; tokens alone "
+                f"{tokens[name]:.2f} s and {tokens[our_name]:.2f} s, {tokens[name] / tokens[our_name]:.2f}×; "
+                f"{same(made[name], made[our_name])}"
+            )
     yield (
         f"image of the codes: {images['published']:.2f} s and {images['ours']:.2f} s, "
         f"{images['published'] / images['ours']:.2f}×"

@@ -6,8 +6,9 @@ Clients of another process ask for map tiles over HTTP on loopback, each for the
 many seconds; a request is lost if it is refused, cut short, late or no picture. Every server is one process of
 uvicorn, started for its turn, with the same settings. They are: this service as it is; this service keeping no
 encoded tiles, so that each is rendered; titiler (its TilerFactory as it comes; it keeps no tiles either, and takes the
-nearest pixel where this service averages). Memory is the resident set of the server, its growth the slope over the
-second half of the time. Needs the extra `benchmarks`, and Linux for the memory.
+nearest pixel where this service averages). Caches fill while the same crowd warms the server up, for as long again;
+what is counted comes after. Memory is the resident set of the server before and after that, its growth the slope
+between. Needs the extra `benchmarks`, and Linux for the memory.
 """
 
 import asyncio
@@ -18,11 +19,11 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -154,40 +155,54 @@ def load(url: str, path: str, kind: str, imagery: str, clients: int, seconds: fl
 
 
 def measure(
-    name: str, target, arguments: tuple, path: str, kind: str, imagery: str, clients: int, seconds: float
-):
-    """Start a server, load it, stop it."""
+    name: str,
+    target: Callable[..., None],
+    arguments: tuple[Any, ...],
+    path: str,
+    kind: str,
+    imagery: str,
+    clients: int,
+    seconds: float,
+) -> Result:
+    """Start a server, load it until it is warm, load it again, stop it."""
     ready, ready_end = SPAWN.Pipe(duplex=False)
     server = SPAWN.Process(target=target, args=(imagery, ready_end, *arguments))
     server.start()
     ready_end.close()
-    crowd = None
     try:
         url = ready.recv()
-        warm_up(url, path, kind, imagery)
-        before = rss_mib(server.pid)
-        done, done_end = SPAWN.Pipe(duplex=False)
-        crowd = SPAWN.Process(target=load, args=(url, path, kind, imagery, clients, seconds, done_end))
-        crowd.start()
-        done_end.close()
-        memory = []
-        while not done.poll(0.2):
-            memory.append((time.perf_counter(), rss_mib(server.pid)))
-        times, lost, took = done.recv()
+        check(url, path, kind, imagery)
+        crowd(url, path, kind, imagery, clients, seconds, server.pid)
+        (times, lost, took), memory = crowd(url, path, kind, imagery, clients, seconds, server.pid)
     finally:
-        for process in filter(None, (crowd, server)):
-            process.terminate()
-            process.join()
+        server.terminate()
+        server.join()
     p50, p99 = np.percentile(times or [np.nan], [50, 99]) * 1000
-    half = np.array(memory[len(memory) // 2 :])
-    growth = np.polyfit(half[:, 0] - half[0, 0], half[:, 1], 1)[0] * 60 if len(half) > 1 else 0.0
-    return Result(
-        name, len(times) + lost, lost, len(times) / took, p50, p99, before, memory[-1][1], float(growth)
-    )
+    when, mib = np.array(memory).T
+    growth = np.polyfit(when - when[0], mib, 1)[0] * 60
+    return Result(name, len(times) + lost, lost, len(times) / took, p50, p99, mib[0], mib[-1], float(growth))
 
 
-def warm_up(url: str, path: str, kind: str, imagery: str) -> None:
-    """One tile of every zoom, so that what is imported and opened at first use is there."""
+def crowd(
+    url: str, path: str, kind: str, imagery: str, clients: int, seconds: float, pid: int
+) -> tuple[tuple[list[float], int, float], list[tuple[float, float]]]:
+    """What `load` sends of a process of clients, and (time, MiB) of the server meanwhile."""
+    done, done_end = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=load, args=(url, path, kind, imagery, clients, seconds, done_end))
+    process.start()
+    done_end.close()
+    memory = [(time.perf_counter(), rss_mib(pid))]
+    try:
+        while not done.poll(0.2):
+            memory.append((time.perf_counter(), rss_mib(pid)))
+        return done.recv(), [*memory, (time.perf_counter(), rss_mib(pid))]
+    finally:
+        process.terminate()
+        process.join()
+
+
+def check(url: str, path: str, kind: str, imagery: str) -> None:
+    """Ask for one tile of every zoom; SystemExit where one is no picture."""
     paths = iter([path.format(z=z, x=x, y=y) for (z, x, y), *_ in tile_addresses(imagery)])
 
     async def once() -> None:
@@ -241,7 +256,7 @@ def table(results: list[Result]) -> str:
 
 
 def main(
-    seconds: Annotated[float, typer.Option(help="How long each server is loaded.")] = 30,
+    seconds: Annotated[float, typer.Option(help="How long each server is loaded, twice.")] = 30,
     clients: Annotated[int, typer.Option(help="How many ask at once.")] = 200,
     kind: Annotated[str, typer.Option(help="jpg, png or webp.")] = "jpg",
     imagery: Annotated[Path | None, typer.Option(help="A raster to serve; one is made if not given.")] = None,

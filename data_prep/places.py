@@ -49,7 +49,7 @@ def check_imagery(frame: gpd.GeoDataFrame, region: Region, pyramid: Pyramid) -> 
         cells[region.grid.cell_at(x, y, region.depth - 1)].append(int(row))
     bare: list[int] = []
     for cell, rows in progress(cells.items(), "imagery under photos", len(cells)):
-        mask = pyramid.view(*cell, MASK_PX).mask
+        mask = pyramid.real.view(*cell, MASK_PX).real
         bounds = region.grid.bounds(cell)
         across = ((xy[rows] - (bounds.west, bounds.south)) / bounds.width * MASK_PX).astype(int)
         col, row_from_south = across.clip(0, MASK_PX - 1).T

@@ -22,6 +22,7 @@ class Context(NamedTuple):
 
     mask: (T, S) bool, True where a token may look among the S it can see, or None: at all of them. rotary: of the T
     tokens. others: (B, S, width), read by cross-attention. cache: what came before, of `layer` and the following ones.
+    control: by layer, what is added to the tokens before it, (B, T, width).
     """
 
     mask: Tensor | None = None
@@ -29,6 +30,7 @@ class Context(NamedTuple):
     others: Tensor | None = None
     cache: Cache | None = None
     layer: int = 0
+    control: Mapping[int, Tensor] | None = None
 
 
 NOTHING = Context()
@@ -46,6 +48,13 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
         return (x.float() * scale).to(x.dtype) * self.weight
+
+
+class Linear(nn.Linear):
+    """A linear layer that may be told its bias, where that is put together of others."""
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, self.weight, self.bias if bias is None else bias)
 
 
 class _Attention(nn.Module):
@@ -109,7 +118,7 @@ class FusedAttention(_Attention):
 
     def __init__(self, width: int, heads: int, *, bias: bool = False, rotate: Rotate = rotate_halves) -> None:
         super().__init__(width, heads, bias=bias)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.rotate = rotate
 
     def _project(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
@@ -129,7 +138,7 @@ class CosineAttention(FusedAttention):
 
     def _project(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        query, key, value = self._split(F.linear(x, self.qkv.weight, bias)).chunk(3, dim=1)
+        query, key, value = self._split(self.qkv(x, bias)).chunk(3, dim=1)
         if self.log_scale is not None:
             query = F.normalize(query, dim=-1) * self.log_scale.clamp(max=math.log(100)).exp()
             key = F.normalize(key, dim=-1)
@@ -238,7 +247,10 @@ class Blocks(nn.ModuleList):
     def forward(self, x: Tensor, context: Context = NOTHING, modulations: Tensor | None = None) -> Tensor:
         for i, block in enumerate(self):
             one = None if modulations is None else modulations[:, i]
-            x = block(x, context._replace(layer=context.layer + i), one)
+            layer = context.layer + i
+            if context.control is not None and layer in context.control:
+                x = x + context.control[layer]
+            x = block(x, context._replace(layer=layer), one)
         return x
 
 

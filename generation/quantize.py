@@ -1,5 +1,6 @@
 """Vectors into the numbers of their nearest codes, and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -36,6 +37,17 @@ class Quantized:
     codes: Tensor
     latent: Tensor
     loss: Tensor
+
+
+@dataclass(frozen=True)
+class MultiScaleQuantized:
+    """Likewise, of several maps. codes: of every step, (B, t). latent: what a decoder reads, (B, C, h, w). vectors:
+    (N, C) all that codes were looked for, from which codes nobody uses may be made anew."""
+
+    codes: list[Tensor]
+    latent: Tensor
+    loss: Tensor
+    vectors: Tensor
 
 
 class VectorQuantizer(nn.Module):
@@ -127,10 +139,14 @@ class MultiScaleResidual(nn.Module):
         smooth = self._smoother(step.index, len(schedule))(latent)
         return latent * (1 - self.SHARE) + smooth * self.SHARE
 
-    def encode(self, latent: Tensor, schedule: Schedule) -> list[Tensor]:
-        """(B, C, side, side) of the last step -> codes of every step (B, t)."""
-        rest, all_codes = latent, []
-        for step in schedule:
+    def encode(self, latent: Tensor, schedule: Schedule, given: Sequence[Tensor] = ()) -> list[Tensor]:
+        """(B, C, side, side) of the last step -> codes of every step (B, t).
+
+        given: codes of the first steps, which may be those of another latent; the others make up for what is missing.
+        """
+        all_codes = list(given)
+        rest = latent - self.canvas(all_codes, schedule) if given else latent
+        for step in schedule[len(given) :]:
             codes = vector_quantize(_tokens(_resized(rest, step.shape[0], "area")), self.embedding.weight)
             rest = rest - self._added(codes, step, schedule)
             all_codes.append(codes)
@@ -161,6 +177,24 @@ class MultiScaleResidual(nn.Module):
             starts.append(_tokens(_resized(canvas, following.shape[0], "area")))
         return starts
 
+    def train_on(
+        self, latent: Tensor, schedule: Schedule, *, commitment: float = 0.25
+    ) -> MultiScaleQuantized:
+        """A latent (B, C, side, side), quantised so that gradients pass; the loss is the mean of all steps'."""
+        rest, canvas, loss = latent, torch.zeros_like(latent), latent.new_zeros(())
+        all_codes, all_vectors = [], []
+        for step in schedule:
+            vectors = _tokens(_resized(rest.detach(), step.shape[0], "area"))
+            codes = vector_quantize(vectors, self.embedding.weight)
+            added = self._added(codes, step, schedule)
+            canvas, rest = canvas + added, rest - added
+            loss = loss + F.mse_loss(canvas, latent.detach())
+            loss = loss + commitment * F.mse_loss(latent, canvas.detach())
+            all_codes.append(codes)
+            all_vectors.append(vectors.flatten(0, 1))
+        passed = latent + (canvas - latent).detach()
+        return MultiScaleQuantized(all_codes, passed, loss / len(schedule), torch.cat(all_vectors))
+
 
 class MultiScaleDirect:
     """Code maps from coarse to fine, each of the latent itself at its side (FlexVAR, arXiv 2502.20313)."""
@@ -168,11 +202,16 @@ class MultiScaleDirect:
     def __init__(self, quantizer: VectorQuantizer) -> None:
         self.quantizer = quantizer
 
-    def encode(self, latent: Tensor, schedule: Schedule) -> list[Tensor]:
-        """(B, C, h, w) -> codes of every step (B, t)."""
-        return [
-            self.quantizer.encode(_resized(latent, step.shape[0], "area")).flatten(1) for step in schedule
-        ]
+    def encode(self, latent: Tensor, schedule: Schedule, given: Sequence[Tensor] = ()) -> list[Tensor]:
+        """(B, C, h, w) -> codes of every step (B, t); given: those of the first steps, if they are known."""
+        return [*given, *(self._of_step(latent, step) for step in schedule[len(given) :])]
+
+    def _of_step(self, latent: Tensor, step: Step) -> Tensor:
+        return self.quantizer.encode(_resized(latent, step.shape[0], "area")).flatten(1)
+
+    def canvas(self, codes: list[Tensor], schedule: Schedule) -> Tensor:
+        """The codes of the first steps, or of all -> (B, C, h, w) of the last of them, what a decoder reads."""
+        return self.quantizer.decode(codes[-1].unflatten(1, schedule[len(codes) - 1].shape))
 
     def following(self, codes: list[Tensor], schedule: Schedule) -> Tensor:
         """What the step after these codes starts from: the last map, enlarged to its side, (B, t, C)."""
@@ -184,6 +223,17 @@ class MultiScaleDirect:
             self._enlarged(c, step, after)
             for c, (step, after) in zip(codes, pairwise(schedule), strict=False)
         ]
+
+    def train_on(self, latent: Tensor, schedule: Schedule) -> MultiScaleQuantized:
+        """A latent (B, C, h, w), quantised so that gradients pass: as it is, and, for the loss alone, at every side."""
+        of_steps = [self.quantizer(_resized(latent, step.shape[0], "area")) for step in schedule]
+        vectors = torch.cat(
+            [_tokens(_resized(latent.detach(), s.shape[0], "area")).flatten(0, 1) for s in schedule]
+        )
+        loss = torch.stack([one.loss for one in of_steps]).mean()
+        return MultiScaleQuantized(
+            [one.codes.flatten(1) for one in of_steps], of_steps[-1].latent, loss, vectors
+        )
 
     def _enlarged(self, codes: Tensor, step: Step, after: Step) -> Tensor:
         latent = self.quantizer.decode(codes.unflatten(1, step.shape))

@@ -3,6 +3,7 @@
     feed → core → head → processors → pick → hook
 
 Models differ in `feed` (what a step's tokens are made of) and `core`; searches, refinements and previews are hooks.
+`python -m generation.sample` is the command of `make`.
 """
 
 from collections.abc import Callable, Sequence
@@ -109,6 +110,24 @@ def drawn(generator: torch.Generator | None = None) -> Pick:
     return pick
 
 
+def drawn_apart(generators: Sequence[torch.Generator]) -> Pick:
+    """Likewise, each sample by a generator of its own on the CPU, whatever it is drawn beside."""
+
+    def pick(logits: Tensor, step: Step) -> Tensor:
+        waits = torch.stack([torch.empty(logits.shape[1:]).exponential_(generator=g) for g in generators])
+        return (logits.softmax(-1) / waits.to(logits)).argmax(-1)
+
+    return pick
+
+
 def likeliest(logits: Tensor, step: Step) -> Tensor:
     """The most probable code."""
     return logits.argmax(-1)
+
+
+if __name__ == "__main__":
+    import typer
+
+    from generation.make import main
+
+    typer.run(main)

@@ -20,12 +20,15 @@ from generation.schedule import VAR_SIDES, Schedule, scales
 @dataclass(frozen=True)
 class CNNConfig:
     """channels: at full size; times multipliers[i] at the i-th level, each of half the side of the one before. blocks:
-    residual ones a level. latent: channels between encoder and decoder."""
+    residual ones a level. latent: channels between encoder and decoder. patch: pixels along a side that are one place
+    at "full size". image: channels of images."""
 
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     blocks: int = 2
     latent: int = 256
+    patch: int = 1
+    image: int = 3
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -114,7 +117,8 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [config.channels * m for m in config.multipliers]
         last = len(widths) - 1
-        self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
+        self.patch = config.patch
+        self.conv_in = nn.Conv2d(config.image * config.patch**2, config.channels, 3, padding=1)
         self.levels = nn.Sequential(
             *(
                 Level(
@@ -129,7 +133,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], config.latent, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.middle(self.levels(self.conv_in(images)))
+        x = self.middle(self.levels(self.conv_in(F.pixel_unshuffle(images, self.patch))))
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
@@ -152,12 +156,13 @@ class Decoder(nn.Module):
             )
         )  # fmt: skip
         self.norm_out = _norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], config.image * config.patch**2, 3, padding=1)
+        self.patch = config.patch
 
     def forward(self, latent: Tensor) -> Tensor:
         latent = latent.contiguous(memory_format=torch.channels_last)  # convolutions are faster so
         x = self.levels(self.middle(self.conv_in(latent)))
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch)
 
 
 class VARTokenizer(nn.Module):

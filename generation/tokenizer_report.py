@@ -1,6 +1,7 @@
 """What tokenizers keep of images: a table and a picture (after VTBench, arXiv 2505.13439).
 
     python -m generation.tokenizer_report street.jpg tile.png --checkpoint vq_ds16_c2i.pt --out report.png
+    python -m generation.tokenizer_report tile.png --checkpoint runs/tiles-tokenizer/checkpoint --px 64
 
 Reconstructions are compared with the images (see `fidelity` for what each figure is), and pages of small letters are
 put through as well, since signs are what a photo's place is most often told by.
@@ -20,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from generation import weights
+from generation import tile_checkpoint, weights
 from generation.fidelity import (
     LETTER_PX,
     Pixels,
@@ -31,6 +32,7 @@ from generation.fidelity import (
     psnr,
     ssim,
 )
+from generation.tile_tokenizer import TileTokenizer
 from generation.tokenizer import CNNConfig, KLTokenizer, VARTokenizer, VQTokenizer
 
 # Images (H, W, 3) -> what a tokenizer makes of them.
@@ -75,10 +77,13 @@ def report(images: Mapping[str, Pixels], reconstruct: Reconstruct) -> Report:
 
 
 def load_tokenizer(path: Path) -> nn.Module:
-    """The tokenizer of a published checkpoint: of VAR, of LlamaGen, or a KL autoencoder, of whatever size.
+    """The tokenizer of a published checkpoint: of VAR, of LlamaGen, or a KL autoencoder, of whatever size; or that of
+    a folder of our own, of tiles.
 
-    Raises ValueError for a file of something else.
+    Raises ValueError for something else.
     """
+    if path.is_dir():
+        return tile_checkpoint.load_tokenizer(path)
     state = {key: tensor for key, tensor in weights.read(path).items() if not key.startswith("loss.")}
     try:
         tokenizer, layout = _made_for(state)
@@ -166,7 +171,9 @@ def draw(found: Report, path: Path) -> None:
 
 def main(
     images: Annotated[list[Path], typer.Argument(help="Image files; their middle squares are used.")],
-    checkpoint: Annotated[Path, typer.Option(help="A published tokenizer of VAR, LlamaGen or KL kind.")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="A published tokenizer (VAR, LlamaGen, KL), or a folder of tiles' own.")
+    ],
     out: Annotated[Path, typer.Option(help="The picture to draw.")] = Path("tokenizer-report.png"),
     px: Annotated[int, typer.Option(help="Side of the squares; VAR's tokenizer knows 256 only.")] = 256,
 ) -> None:
@@ -177,6 +184,8 @@ def main(
         tokenizer = load_tokenizer(checkpoint)
         if isinstance(tokenizer, VARTokenizer) and px != 256:
             raise ValueError(f"--px {px}: the tokenizer of VAR takes 256 only")
+        if isinstance(tokenizer, TileTokenizer) and px != tokenizer.px:
+            raise ValueError(f"--px {px}: this tokenizer takes {tokenizer.px} only")
         squares = {str(path): read_image(path, px) for path in images}
     except ValueError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 from shapely import Point
 
+import tiles
 from zoomloc import manifest
 from zoomloc.config import load_train_config
 from zoomloc.region import Region
@@ -48,6 +49,45 @@ def shared_data() -> Path:
 def shared_parity() -> Path:
     """The folder of reference numbers; the test is skipped, saying so, where it is absent."""
     return _shared("parity")
+
+
+class MadeUp(tiles.Source):
+    """What another source shows, but for a part of the world that is made up: magenta, and flagged.
+
+    Of a pixel's middle (x, y) in the source's CRS, `where` says whether it is made up there.
+    """
+
+    synthetic = True
+
+    def __init__(
+        self, source: tiles.Source, where, *, real: tiles.Source | None = None, gives_way=True
+    ) -> None:
+        self.source, self.where, self.gives_way = source, where, gives_way
+        self.crs, self.bounds, self.gsd_m = source.crs, source.bounds, source.gsd_m
+        self.levels_m, self.attribution = source.levels_m, "made up"
+        self._real = real
+
+    @property
+    def real(self) -> tiles.Source:
+        return self._real or self
+
+    def render(self, window: tiles.Window) -> tiles.View:
+        view = self.source.render(window)
+        across, down = ((np.arange(n) + 0.5) / n for n in window.shape[::-1])
+        u, v = np.meshgrid(across, down)
+        x, y = window.at(u.ravel(), v.ravel())
+        flags = self.where(x, y).reshape(window.shape)
+        pixels = np.where(flags[..., None], np.array((255, 0, 255), np.uint8), view.pixels)
+        return tiles.View(pixels, view.mask | flags, flags)
+
+    def close(self) -> None:
+        self.source.close()
+
+
+@pytest.fixture
+def made_up():
+    """The class `MadeUp`."""
+    return MadeUp
 
 
 SIZE_M, DEPTH = 320, 2

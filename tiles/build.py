@@ -26,6 +26,7 @@ from tiles.view import View
 from tiles.window import Window
 
 BATCH = 128  # tiles made between two commits, and lost at most when a build is killed
+MADE_UP = "the imagery makes pixels up, and what is built would pass them off as real; build from the imagery itself"
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS arguments (name TEXT, value TEXT);
     CREATE TABLE IF NOT EXISTS tiles (level INTEGER, col INTEGER, row INTEGER, data BLOB);
@@ -47,7 +48,7 @@ def build(
     """Write the imagery of a pyramid's square in one of these forms, which `tiles.open` reads:
 
     - name.mbtiles, or a name without a suffix (a folder): the square's cells, levels 0..depth-1, one picture each
-      (`tiles.cells`): what the model reads, at the speed of decoding a JPEG; with kind="web" a web map
+      (`tiles.cells`): what the model reads, at the speed of decoding a JPEG or more; with kind="web" a web map
       (EPSG:3857, MBTiles or z/x/y), which other programs read;
     - name.pmtiles: the web map;
     - name.tif: a Cloud Optimized GeoTIFF in the square's CRS.
@@ -60,19 +61,23 @@ def build(
 
     The finest tiles are rendered from the source, coarser ones are the exact area average of the finer: the source
     is read once, and its overviews, which may be missing or made by picking pixels, matter no more. Tiles that are
-    partly masked are lossless WebP, all others JPEG; a tile's first bytes say which. Where nothing is, there is no
-    tile. Tiles of a web map at the square's edge show what imagery there is beyond it.
+    partly masked are lossless WebP, all others JPEG, but for coarser cells (see `tiles.cells`); a tile's first bytes
+    say which. Where nothing is, there is no tile. Tiles of a web map at the square's edge show what imagery there is
+    beyond it.
 
     The work is kept in the folder `target`.part. A build that was killed goes on from there when called again with
     the same arguments (`workers` and `progress` may differ) and imagery; the bytes of the result are always the
     same. The target appears when it is complete. On the way the disk holds it twice, a GeoTIFF's pixels besides.
 
     Raises TilesError for a target that exists, a form that cannot be, work left by other arguments or still under
-    way, imagery that cannot be read, and a disk that cannot be written.
+    way, imagery that cannot be read or makes pixels up, which none of these forms could tell from real ones, and a
+    disk that cannot be written.
     """
     target, source = Path(target), pyramid.source
     if target.exists():
         raise TilesError(f"{target}: exists already; delete it or build under another name")
+    if source.synthetic:
+        raise TilesError(f"{target}: {MADE_UP}")
     attribution = source.attribution if attribution is None else attribution
     form = form_of(target, pyramid, kind=kind, px=px, gsd_m=gsd_m, attribution=attribution)
     arguments = {
@@ -142,14 +147,18 @@ def _task(form: Form, source: Source, work: "_Work", key: Key) -> Callable[[], b
     n = form.branch
     places = product(range(row * n, row * n + n), range(col * n, col * n + n))
     finer = [work.find((form.levels[i - 1].key, x, y)) for y, x in places]
-    return partial(_averaged, finer, n, level.px)
+    return partial(_averaged, finer, n, level.px, plain=form.plain)
 
 
 def _rendered(source: Source, window: Window) -> bytes | None:
-    return encode(source.render(window))
+    """Raises TilesError for pixels that were made up, by a source that does not say it makes any."""
+    view = source.render(window)
+    if view.synthetic_share:
+        raise TilesError(MADE_UP)
+    return encode(view)
 
 
-def _averaged(finer: Sequence[bytes | None], n: int, px: int) -> bytes | None:
+def _averaged(finer: Sequence[bytes | None], n: int, px: int, *, plain: bool) -> bytes | None:
     """The tile that n x n finer ones make, given row by row; a pixel is imagery where at least half of it is."""
     colours, opaque = np.zeros((n, px, n, px, 3), np.uint8), np.zeros((n, px, n, px), np.bool_)
     for i, tile in enumerate(finer):
@@ -163,7 +172,7 @@ def _averaged(finer: Sequence[bytes | None], n: int, px: int) -> bytes | None:
     mask = 2 * count >= n * n
     # To the nearest even number where two are as near: always up would add an eighth at every level.
     mean = np.rint(total / np.maximum(count, 1).astype(np.float32)[..., None])
-    return encode(View(np.where(mask[..., None], mean, 0).astype(np.uint8), mask))
+    return encode(View(np.where(mask[..., None], mean, 0).astype(np.uint8), mask), plain=plain)
 
 
 def _sum_of_blocks(tiles: NDArray[Any], n: int) -> NDArray[np.uint32]:

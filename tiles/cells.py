@@ -1,8 +1,10 @@
 """The cells of a region as tiles: one picture a cell, so that a view is one tile.
 
-A full cell is a JPEG, a partly masked one a lossless WebP, a cell without imagery is absent. Cells come as a folder,
-`grid.json` beside level/row/col.jpg or .webp, or as an MBTiles file whose metadata row `zoomloc:grid` holds that
-same JSON. Programs that know only web maps cannot place such a file: its tiles are cells of its own CRS.
+A full cell is a JPEG at the finest level and a PPM at all others: these are few, are looked at most, and have so much
+detail that to decode their JPEGs would take longest. A partly masked one is a lossless WebP, a cell without imagery is
+absent. Cells come as a folder, `grid.json` beside level/row/col.jpg, .ppm or .webp, or as an MBTiles file whose
+metadata row `zoomloc:grid` holds that same JSON. Programs that know only web maps cannot place such a file: its tiles
+are cells of its own CRS.
 """
 
 import json
@@ -17,7 +19,7 @@ from tiles.geo import crs_named
 from tiles.store import Level
 
 GRID_FILE = "grid.json"
-SUFFIXES = (".jpg", ".webp")
+SUFFIXES = (".jpg", ".ppm", ".webp")
 MAX_BRANCH, MAX_DEPTH = 64, 32  # beyond them a file is a mistake or an attack
 
 

@@ -1,6 +1,7 @@
 """Encoded tiles to pixels."""
 
 import io
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -12,18 +13,23 @@ from tiles.errors import TilesError
 
 MAX_TILE_PX = 4096  # a side; beyond it a "tile" is a mistake or an attack
 FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow reads many more, some of them by running other programs
+PPM = re.compile(rb"P6\n([1-9]\d{0,4}) ([1-9]\d{0,4})\n255\n")  # as `encode` writes them
 FRAY = 16  # how far JPEG drives pure white or black padding off its value, near the imagery
 
 
 def decode(data: bytes, px: int, *, padded: bool, name: Callable[[], str]) -> NDArray[np.uint8]:
-    """A JPEG, PNG or WebP as px x px pixels, areas averaged: (px, px, 3), or (px, px, 4) where not all is opaque.
+    """A JPEG, PNG, PPM or WebP as px x px pixels, areas averaged: (px, px, 3), or (px, px, 4) where not all is opaque.
 
     What is transparent is black. padded: pure white or pure black along a whole edge is no imagery, as far as it
     reaches from there. name: asked for where a message needs it. Raises TilesError for data that is no picture, is
     damaged or is larger than any tile.
     """
     try:
-        pixels = _jpeg(data) if data[:2] == b"\xff\xd8" else _other(data)
+        plain = PPM.match(data)
+        if plain:
+            pixels = _plain(data, plain.end(), int(plain[2]), int(plain[1]))
+        else:
+            pixels = _jpeg(data) if data[:2] == b"\xff\xd8" else _other(data)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or "no picture"
         raise TilesError(f"{name()}: not a readable tile ({reason}); fetch it again or delete it") from None
@@ -39,6 +45,11 @@ def _jpeg(data: bytes) -> NDArray[np.uint8]:
     if colours in ("CMYK", "YCCK"):
         return _other(data)
     return simplejpeg.decode_jpeg(data, "RGB")
+
+
+def _plain(data: bytes, start: int, height: int, width: int) -> NDArray[np.uint8]:
+    _check_size(width, height)
+    return np.frombuffer(data, np.uint8, offset=start).reshape(height, width, 3)
 
 
 def _other(data: bytes) -> NDArray[np.uint8]:

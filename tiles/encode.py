@@ -13,8 +13,14 @@ from tiles.view import View
 JPEG = {"quality": 90, "colorspace": "RGB", "colorsubsampling": "420", "fastdct": False}
 
 
-def encode(view: View) -> bytes | None:
-    """A JPEG where all of a view is imagery, a lossless WebP with alpha where a part is, None where nothing is."""
+def encode(view: View, *, plain: bool = False) -> bytes | None:
+    """A JPEG where all of a view is imagery, a lossless WebP with alpha where a part is, None where nothing is.
+
+    plain: a PPM, pixel by pixel, in place of the JPEG: five to twelve times its size, read in a tenth of its time.
+    """
+    if view.mask.all() and plain:
+        height, width = view.mask.shape
+        return b"P6\n%d %d\n255\n" % (width, height) + view.pixels.tobytes()
     if view.mask.all():
         return simplejpeg.encode_jpeg(np.ascontiguousarray(view.pixels), **JPEG)
     if not view.mask.any():
@@ -27,11 +33,13 @@ def encode(view: View) -> bytes | None:
 
 
 def suffix(data: bytes) -> str:
-    """Of an encoded tile: ".jpg", ".png" or ".webp", by its first bytes; "" for anything else."""
+    """Of an encoded tile: ".jpg", ".png", ".ppm" or ".webp", by its first bytes; "" for anything else."""
     if data[:3] == b"\xff\xd8\xff":
         return ".jpg"
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return ".png"
+    if data[:3] == b"P6\n":
+        return ".ppm"
     return ".webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ""
 
 

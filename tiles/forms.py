@@ -41,7 +41,8 @@ class Form:
     """Tiles to be made, and what becomes of them.
 
     crs: of the levels. levels: finest first. branch: finer tiles along a side of a coarser one. write: from a path
-    where there is nothing, and at least one tile, the finished file or folder.
+    where there is nothing, and at least one tile, the finished file or folder. plain: coarser tiles are no JPEGs, see
+    `encode`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Form:
     levels: tuple[Level, ...]
     branch: int
     write: Callable[[Path, Made], None]
+    plain: bool = False
 
 
 def form_of(
@@ -99,7 +101,7 @@ def _cells(target: Path, pyramid: Pyramid, px: int, attribution: str) -> Form:
         write = partial(_write_mbtiles, metadata, grid)
     else:
         write = partial(_write_cells, grid)
-    return Form("cells", grid.crs, grid.levels, grid.branch, write)
+    return Form("cells", grid.crs, grid.levels, grid.branch, write, plain=True)
 
 
 def _web_map(target: Path, pyramid: Pyramid, px: int, gsd_m: float, attribution: str) -> Form:

@@ -23,7 +23,8 @@ class Info:
 
     bounds: in its CRS; lon_lat: the rectangle around it as west, south, east, north in degrees, None where the
     CRS has no place on the globe. levels_m: metres on the ground of a pixel at each level, finest first.
-    coverage: the part of the bounds that has imagery, 0..1, measured on a small view.
+    coverage: the part of the bounds that has imagery, 0..1, measured on a small view, without what is made up.
+    synthetic: whether pixels may be made up.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Info:
     levels_m: tuple[float, ...]
     coverage: float
     attribution: str
+    synthetic: bool
 
 
 def info(source: Source) -> Info:
@@ -46,14 +48,15 @@ def info(source: Source) -> Info:
         bounds=bounds,
         lon_lat=transform_bounds(bounds, source.crs, "EPSG:4326"),
         levels_m=source.levels_m,
-        coverage=source.read(bounds, source.crs, shape).coverage,
+        coverage=float(source.real.read(bounds, source.crs, shape).real.mean()),
         attribution=source.attribution,
+        synthetic=source.synthetic,
     )
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of every cell of a pyramid has imagery.
+    """How much of every cell of a pyramid has imagery that nobody made up.
 
     levels: for each level from the root to the smallest cells that are looked at (the leaves' parents), an array
     (rows, cols) of parts, 0..1.
@@ -85,7 +88,7 @@ def check(pyramid: Pyramid, *, progress: Callable[[int, int], None] = lambda don
     Every cell of the finest level that has views is judged by `CELL_PX` pixels a side; coarser ones are their
     children's mean. Raises TilesError for imagery that is damaged or cannot be reached.
     """
-    depth = pyramid.depth - 1
+    depth, source = pyramid.depth - 1, pyramid.source.real
     side = pyramid.branch**depth
     rows = []
     for row in range(side):
@@ -95,7 +98,7 @@ def check(pyramid: Pyramid, *, progress: Callable[[int, int], None] = lambda don
             east=pyramid.bounds(depth, row, side - 1).east,
             north=pyramid.bounds(depth, row, 0).north,
         )
-        mask = pyramid.source.render(Window(strip, pyramid.crs, (CELL_PX, CELL_PX * side))).mask
+        mask = source.render(Window(strip, pyramid.crs, (CELL_PX, CELL_PX * side))).real
         rows.append(mask.reshape(CELL_PX, side, CELL_PX).mean(axis=(0, 2)))
         progress(row + 1, side)
     levels = [np.array(rows)]

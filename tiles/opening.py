@@ -2,13 +2,17 @@
 
 import glob
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tiles.errors import TilesError
 from tiles.source import Source
 from tiles.store import TileStore
-from tiles.uri import check_options, check_url, is_remote, redacted, split_options
+from tiles.uri import check_options, check_url, is_remote, redacted, split_options, split_scheme
+
+# Schemes of URIs that wrap others, and what opens what they wrap. Found by name: nothing here imports these rooms.
+SCHEMES = {"synthetic": "generation.synthetic:open_uri"}
 
 
 def open(uri: str | Path | Sequence[str | Path]) -> Source:
@@ -28,20 +32,30 @@ def open(uri: str | Path | Sequence[str | Path]) -> Source:
     - of a template, `zooms=0-19` (what is assumed) and `px=512` (256, or 512 for @2x); of a TileJSON, `px`;
     - of a WMTS, `layer`, `matrix_set`, `style` and `format`, where it has several.
 
+    `synthetic:` before a URI makes up, by a model, what the imagery does not show: gaps, and detail below its finest
+    pixel; see `generation.synthetic`. Views say which pixels those are.
+
     Tiles of servers are kept on disk, see `disk_cache`, and used when the server cannot be reached.
 
     Raises TilesError for what cannot be opened; a message never shows a URL's password or the values of its query.
     """
     uris = [uri] if isinstance(uri, str | Path) else list(uri)
-    entries = [entry for one in uris for entry in expand(str(one))]
-    if not entries:
+    sources = [source for one in uris for source in _opened(str(one))]
+    if not sources:
         raise TilesError("no imagery given; name a raster file, a folder of tiles or a glob")
-    sources = [_open_one(location, options) for location, options in entries]
     if len(sources) == 1:
         return sources[0]
     from tiles.stack import Stack
 
     return Stack(sources)
+
+
+def _opened(uri: str) -> list[Source]:
+    scheme, wrapped = split_scheme(uri, SCHEMES)
+    if not scheme:
+        return [_open_one(location, options) for location, options in expand(uri)]
+    module, function = SCHEMES[scheme].split(":")
+    return [getattr(import_module(module), function)(wrapped)]
 
 
 def expand(uri: str) -> list[tuple[str, dict[str, str]]]:

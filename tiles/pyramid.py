@@ -1,5 +1,6 @@
 """A square of the world joined with its imagery: cell in, view out."""
 
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -70,6 +71,15 @@ class Pyramid:
         """The square view of a cell, px by px pixels, north up; the tile itself where the imagery is cut that way."""
         view = self._tile(level, row, col, px)
         return view or self.source.read(self.bounds(level, row, col), self.crs, (px, px))
+
+    @property
+    def real(self) -> "Pyramid":
+        """The same square without what its source makes up; there may be nothing left to see in it."""
+        if not self.source.synthetic:
+            return self
+        other = copy(self)
+        other.source, other._aligned = self.source.real, {}
+        return other
 
     def close(self) -> None:
         self.source.close()

@@ -15,8 +15,9 @@ class Source(ABC):
 
     crs: of the imagery itself, such as "EPSG:32632". bounds: of the imagery, in that CRS. gsd_m: metres on
     the ground of its finest pixel. levels_m: the same of every level it is stored at, finest first.
-    attribution: whom to name, "" where unknown. Sources may be read from several threads and processes (forked or
-    spawned) at once, and pickled.
+    attribution: whom to name, "" where unknown. synthetic: it may make pixels up; the views say which. gives_way: in a
+    stack, to all sources that do not, however coarse they are. Sources may be read from several threads and processes
+    (forked or spawned) at once, and pickled.
     """
 
     crs: str
@@ -24,6 +25,13 @@ class Source(ABC):
     gsd_m: float
     levels_m: tuple[float, ...]
     attribution: str
+    synthetic: bool = False
+    gives_way: bool = False
+
+    @property
+    def real(self) -> "Source":
+        """The imagery without what is made up: evidence is read from this one."""
+        return self
 
     def read(
         self,

@@ -5,18 +5,19 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tiles.opening import expand
-from tiles.uri import is_remote
+from tiles.opening import SCHEMES, expand
+from tiles.uri import is_remote, split_scheme
 
 
 def stamp(uri: str | Path | Sequence[str | Path]) -> str:
     """A short text that changes when imagery does: from the name, size and time of every file it consists of.
 
-    uri: as for `tiles.open`. Of what is on a server only the name counts. Raises TilesError where no file matches.
+    uri: as for `tiles.open`. Of what is on a server only the name counts, and of what is made up what it is made of.
+    Raises TilesError where no file matches.
     """
-    uris = [uri] if isinstance(uri, str | Path) else list(uri)
+    uris = [split_scheme(str(one), SCHEMES)[1] for one in ([uri] if isinstance(uri, str | Path) else uri)]
     digest = hashlib.sha256()
-    for location, options in (entry for one in uris for entry in expand(str(one))):
+    for location, options in (entry for one in uris for entry in expand(one)):
         digest.update(repr((location, sorted(options.items()))).encode())
         if not is_remote(location):
             for path in _files(Path(location)):

@@ -55,7 +55,7 @@ class TiledSource(Source):
         for layer in coarser:
             if complete or view.mask.all():
                 break
-            fill(view, layer, window)
+            view = fill(view, layer, window)
             complete = layer.level.complete
         return view
 

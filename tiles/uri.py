@@ -26,6 +26,12 @@ def is_remote(uri: str) -> bool:
     return _REMOTE.match(uri) is not None
 
 
+def split_scheme(uri: str, schemes: Iterable[str]) -> tuple[str, str]:
+    """One of some schemes and the URI that it wraps: "synthetic:city.tif" is ("synthetic", "city.tif"); "" for none."""
+    scheme, colon, rest = uri.partition(":")
+    return (scheme, rest) if colon and scheme in schemes else ("", uri)
+
+
 def check_url(url: str) -> None:
     """Raises TilesError for a URL whose secrets could not be told from the text around it in a message."""
     if re.search(r"[\s'\"`<>]", url) and re.search("[?@]", url):

@@ -38,7 +38,8 @@ ROUNDING = 1e-6
 class Mass:
     """Probabilities of leaves of a square map, most probable first; leaves that are not listed have none.
 
-    rows, cols: (n,) counted from the north-west. probabilities: (n,) float64. side: leaves along the map.
+    rows, cols: (n,) counted from the north-west. probabilities: (n,) float64. side: leaves along the map. closed:
+    (side, side) leaves in which no answer may lie; None: it may lie anywhere.
     """
 
     rows: NDArray[np.int64]
@@ -46,11 +47,12 @@ class Mass:
     probabilities: NDArray[np.float64]
     side: int
     leaf_m: float
+    closed: NDArray[np.bool_] | None = None
 
 
 def as_mass(leaves: Leaves, grid: Grid) -> Mass:
     rows, cols = rows_cols(leaves.paths, grid.branch)
-    return Mass(rows, cols, leaves.probabilities, grid.n_cells(grid.depth), grid.leaf_m)
+    return Mass(rows, cols, leaves.probabilities, grid.n_cells(grid.depth), grid.leaf_m, leaves.closed)
 
 
 class Spot(NamedTuple):
@@ -140,7 +142,10 @@ def _coarse_enough(mass: Mass, radius_m: float) -> Mass:
     probabilities = np.bincount(which, mass.probabilities).astype(np.float64)
     order = np.argsort(-probabilities)
     rows, cols = np.divmod(leaves[order], side)
-    return Mass(rows, cols, probabilities[order], side, mass.leaf_m * joined)
+    closed = mass.closed
+    if closed is not None:
+        closed = np.asarray(closed.reshape(side, joined, side, joined).any(axis=(1, 3)))
+    return Mass(rows, cols, probabilities[order], side, mass.leaf_m * joined, closed)
 
 
 class _Field:
@@ -191,6 +196,8 @@ class _Field:
         held = around.reshape(len(rows), -1) @ _kernel(
             self._radius_m, self._step_m, self._reach
         )  # (n, FINE²)
+        if self._mass.closed is not None:
+            held[self._mass.closed[rows, cols]] = 0
         for spot in earlier:
             self._forbid(held, rows, cols, spot)
         leaf, point = divmod(int(held.argmax()), FINE**2)
@@ -235,9 +242,14 @@ class _Field:
         middle_south = float((near.sum(axis=1) * fine[0]).sum() / near.sum())
         held = float((spread * self._within(fine, middle_east, middle_south)).sum())
         apart = min((hypot(middle_east - s.east_m, middle_south - s.south_m) for s in earlier), default=inf)
-        if held >= ENOUGH * best_held and apart >= self._radius_m:
+        allowed = apart >= self._radius_m and not self._is_closed(middle_east, middle_south)
+        if held >= ENOUGH * best_held and allowed:
             return Spot(middle_east, middle_south, held)
         return Spot(east_m, south_m, best_held)
+
+    def _is_closed(self, east_m: float, south_m: float) -> bool:
+        closed, leaf_m = self._mass.closed, self._mass.leaf_m
+        return closed is not None and bool(closed[int(south_m / leaf_m), int(east_m / leaf_m)])
 
     def _around(
         self, east_m: float, south_m: float

@@ -17,8 +17,8 @@ from typer.core import TyperGroup
 from app.command import main as open_app
 from tiles.errors import TilesError
 from zoomloc.batch.command import MIN_CONFIDENCE, batch, tag
-from zoomloc.errors import PhotoError, PriorError, ZoomlocError
-from zoomloc.options import Device, SearchName
+from zoomloc.errors import ConfigError, PhotoError, PriorError, ZoomlocError
+from zoomloc.options import Address, Device, Engine, EngineName, SearchName
 from zoomloc.serve.command import serve
 from zoomloc.track_command import track
 
@@ -61,7 +61,9 @@ ROOMS = {
         "split": "data_prep.split:main",
         "streetscapes": "data_prep.streetscapes:main",
     },
-    "tiles": {name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "serve")},
+    "tiles": {
+        name: f"zoomloc.tiles_commands:{name}" for name in ("build", "check", "info", "provenance", "serve")
+    },
 }
 
 
@@ -291,6 +293,8 @@ def locate(
                 )
             )
             typer.echo(_describe(found[-1], outputs.error_m(photo, found[-1])))
+            if found[-1].no_imagery:
+                continue  # nothing to draw
             if figure:
                 target = _drawing(figure, drawings, path)
                 figures.panel(photo, found[-1], region=place, pyramid=index.pyramid, path=target)
@@ -311,16 +315,28 @@ def index(
     region: Annotated[Path, typer.Option(help="Region file (JSON).")],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
     device: Device = "auto",
+    engine: Engine = EngineName.local,
+    address: Address = None,
 ) -> None:
     """Encode a region's cells for a checkpoint once and keep them beside the region file, for `locate` to find."""
+    on_ray = engine is EngineName.ray
+    if address and not on_ray:
+        raise ConfigError("--address: is that of a Ray cluster; add --engine ray")
+    from zoomloc import cluster, index_blocks
     from zoomloc.index import build
     from zoomloc.localizer import Localizer
     from zoomloc.region import Region
 
-    localizer = Localizer.from_pretrained(checkpoint, device=device)
+    localizer = Localizer.from_pretrained(checkpoint, device="cpu" if on_ray else device)
     place = Region.load(region)
     localizer.check_fits(place)
-    typer.echo(f"index: {build(localizer.model, place)}")
+    if on_ray:
+        with cluster.connected(address) as said:
+            typer.echo(f"zoomloc: {said}", err=True)
+            folder = index_blocks.build(localizer.model, place, checkpoint, device=device)
+    else:
+        folder = build(localizer.model, place)
+    typer.echo(f"index: {folder}")
 
 
 @app.command()
@@ -397,6 +413,9 @@ def _drawing_names(photos: Sequence[Path]) -> dict[Path, str]:
 
 def _describe(prediction: "Prediction", error_m: float | None) -> str:
     """A photo's answer for the terminal."""
+    if prediction.no_imagery:
+        made_up = f"all that region '{prediction.region}' shows was made up, which is never matched"
+        return f"{prediction.photo}: no imagery ({made_up}); add imagery of it"
     facts = [f"its cell has probability {prediction.probability:.1%}"]
     if math.isfinite(prediction.radius_50_m):
         facts.append(f"half of all within {prediction.radius_50_m:.0f} m")

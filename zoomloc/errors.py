@@ -41,5 +41,9 @@ class OutputError(ZoomlocError):
     """A result that cannot be written where it was asked for."""
 
 
+class ClusterError(ZoomlocError):
+    """Machines that cannot be reached, or cannot do the work."""
+
+
 class SourceError(ZoomlocError):
     """Data to prepare a dataset from that cannot be read, or lacks what its format promises."""

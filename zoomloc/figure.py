@@ -32,6 +32,7 @@ INK, FAINT, PAPER = "#1f2328", "#6a737d", "#ffffff"
 ANSWER, TRUTH, OTHER = "#D55E00", "#56B4E9", "#F0E442"  # Okabe-Ito: told apart by the colour-blind too
 NO_IMAGERY = ((214, 214, 214), (190, 190, 190))  # a checkerboard, so nobody takes it for ground
 CHECK_PX = 10
+HATCH, HATCH_PX = (213, 94, 0), 12  # of lines over what was made up
 
 
 class Mark(NamedTuple):
@@ -69,10 +70,14 @@ def panel(
 
 
 def checkered(view: View) -> NDArray[np.uint8]:
-    """The pixels of a view, (h, w, 3), with a checkerboard where it has no imagery."""
-    rows, cols = np.indices(view.mask.shape) // CHECK_PX
-    board = np.array(NO_IMAGERY, np.uint8)[(rows + cols) % 2]
-    return np.where(view.mask[..., None], view.pixels, board)
+    """The pixels of a view, (h, w, 3), with a checkerboard where it has no imagery, hatched where it is made up."""
+    rows, cols = np.indices(view.mask.shape)
+    board = np.array(NO_IMAGERY, np.uint8)[(rows // CHECK_PX + cols // CHECK_PX) % 2]
+    shown = np.where(view.mask[..., None], view.pixels, board)
+    if view.synthetic is not None:
+        hatched = view.synthetic & ((rows + cols) % HATCH_PX == 0)
+        shown[hatched] = HATCH
+    return shown
 
 
 def heat(posterior: NDArray[np.float32], branch: int, *, at_most_px: int) -> NDArray[np.uint8]:

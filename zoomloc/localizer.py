@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from zoomloc.index import Index
 from zoomloc.model import AnyModel, misfit, pick_device
 from zoomloc.photo import Photo, load
 from zoomloc.pointer import PointerModel
-from zoomloc.posterior import Leaves, leaf_map, search, weighed
+from zoomloc.posterior import Leaves, leaf_map, open_part, search, weighed
 from zoomloc.prediction import Place, Prediction
 from zoomloc.priors import Evidence, Facing, Prior
 from zoomloc.region import Region
@@ -156,7 +157,7 @@ class Localizer:
         epsilon: float = EPSILON,
         evidence: Sequence[Evidence | None] | None = None,
     ) -> list[Leaves]:
-        """The leaves a search finds for photo features (B, …).
+        """The leaves a search finds for photo features (B, …); none where all of the region's imagery was made up.
 
         epsilon: the posterior of a pointer model leaves cells unopened that hold less than this share of the
         probability; 0 opens all. evidence: what else is known of each photo; the posterior alone can weigh it, and
@@ -165,6 +166,27 @@ class Localizer:
         Raises CheckpointError if the tree is too large for the posterior of a published model, or a heading is known
         and the model says nothing of headings.
         """
+        index = self.index(region)
+        if index.blank:
+            nothing = Leaves(
+                np.empty((0, region.grid.depth), np.int64), np.empty(0), 1.0, closed=index.closed
+            )
+            return [nothing] * len(features)
+        found = self._zoom(
+            features, region, how=how, beam_width=beam_width, epsilon=epsilon, evidence=evidence
+        )
+        return found if index.closed is None else [replace(each, closed=index.closed) for each in found]
+
+    def _zoom(
+        self,
+        features: Tensor,
+        region: Region,
+        *,
+        how: Search,
+        beam_width: int,
+        epsilon: float,
+        evidence: Sequence[Evidence | None] | None,
+    ) -> list[Leaves]:
         index = self.index(region)
         parts = [features[i : i + PHOTOS_AT_ONCE] for i in range(0, len(features), PHOTOS_AT_ONCE)]
         width = {"greedy": 1, "beam": beam_width, "posterior": None}[how]
@@ -231,7 +253,8 @@ def predict(
     threshold: float = DEFAULT_THRESHOLD,
 ) -> Prediction:
     """Turn the leaves a search found into an answer. threshold: of `not_here`, for a photo to be located."""
-    grid, mass = region.grid, as_mass(leaves, region.grid)
+    leaves, grid = open_part(leaves, region.grid), region.grid
+    mass = as_mass(leaves, grid)
     radius_m = max(radius_m, grid.leaf_m)  # within a leaf one point is as good as another
     spots = distinct_spots(mass, radius_m=radius_m, top_k=top_k)
     point = _answer(grid, leaves, spots, how)
@@ -260,6 +283,7 @@ def predict(
         unexpanded=leaves.unexpanded,
         posterior=leaf_map(leaves, grid) if how == "posterior" else None,
         grid=grid,
+        no_imagery=leaves.no_imagery,
         **_facing(leaves, grid, mass, point, radius_m),
     )
 

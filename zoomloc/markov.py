@@ -152,7 +152,8 @@ class _Decisions:
         """At cells with these numbers, for the photos and at the levels that an index of (L, B) selects:
         log-probabilities (m, children + 1)."""
         log_p = at_own(self.asked.at(which), self.index.at(numbers))
-        return log_p if self.correction is None else self.correction.at(which).of(log_p)
+        log_p = log_p if self.correction is None else self.correction.at(which).of(log_p)
+        return self.index.open_only(log_p, numbers)
 
     def step(self, paths: Tensor) -> Tensor:
         """At the ends of paths (B, n, l): log-probabilities (B, n, children) of the next child."""

@@ -15,3 +15,19 @@ class SearchName(StrEnum):
 
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+
+
+class EngineName(StrEnum):
+    """Where the work is done."""
+
+    local = "local"
+    ray = "ray"
+
+
+Engine = Annotated[EngineName, typer.Option(help="This machine, or a Ray cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the Ray cluster, HOST:PORT; without it or RAY_ADDRESS, a Ray is started on this machine."
+    ),
+]

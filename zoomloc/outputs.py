@@ -55,9 +55,12 @@ def geojson(
     columns: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """A FeatureCollection: the answers as points, with what is known of them; then, where a posterior was made, the
-    ground that holds 50 % and 90 % of it ("holds") as MultiPolygons; failures as features without geometry."""
+    ground that holds 50 % and 90 % of it ("holds") as MultiPolygons; failures, and photos looked for where there is no
+    imagery, as features without geometry."""
     besides = iter(columns or [{}] * (len(predictions) + len(failures)))
-    found = [feature(point(p.lat, p.lon), _facts(p) | next(besides)) for p in predictions]
+    found = [
+        feature(None if p.no_imagery else point(p.lat, p.lon), _facts(p) | next(besides)) for p in predictions
+    ]
     grounds = [ground for p in predictions for ground in _grounds(p, grid)]
     failed = [feature(None, {"photo": photo, "error": reason} | next(besides)) for photo, reason in failures]
     return {"type": "FeatureCollection", "features": found + grounds + failed}
@@ -90,12 +93,13 @@ def plain(
 
 def record(prediction: Prediction) -> dict[str, Any]:
     """One prediction as `plain` writes it."""
-    return _position(prediction) | _facts(prediction)
+    position = {"lat": None, "lon": None} if prediction.no_imagery else _position(prediction)
+    return position | _facts(prediction)
 
 
 def error_m(photo: Photo, prediction: Prediction) -> float | None:
     """Metres on the ground from the answer to the photo's EXIF position, None where that is unknown."""
-    if photo.lat is None or photo.lon is None:
+    if photo.lat is None or photo.lon is None or prediction.no_imagery:
         return None
     return Geod(ellps="WGS84").inv(photo.lon, photo.lat, prediction.lon, prediction.lat)[2]
 
@@ -117,6 +121,7 @@ def _facts(prediction: Prediction) -> dict[str, Any]:
         "heading_50_deg": _number(prediction.heading_50_deg),
         "heading_90_deg": _number(prediction.heading_90_deg),
         "located": prediction.located,
+        "status": prediction.status,
         "not_here": _number(prediction.not_here),
         "unexpanded": _number(prediction.unexpanded),
         "search": prediction.search,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,9 @@ def zoom(
         if n == 1:
             told += leaves
             continue
-        joint = together(leaves, region.grid, VIEWS)
+        if leaves[0].no_imagery:
+            told.append(leaves[0])
+            continue
+        joint = replace(together(leaves, region.grid, VIEWS), closed=leaves[0].closed)
         told.append(joint if its is None else weighed(joint, its, worth_left=joint.unexpanded))
     return told

@@ -1,6 +1,6 @@
 """From a photo's feature to probabilities over the leaves of the map."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ class Leaves:
     was not taken on this map at all. unexpanded: at most so much is on leaves that the search did not look at.
     The three sum to 1, and to less where a beam dropped branches. headings: (m, BINS) probabilities of the camera's
     heading, clockwise from the grid's north, were the photo taken at each of the first m leaves; None where the model
-    says nothing of it.
+    says nothing of it. closed: (side, side) of the map, leaves on which no answer may be put (`Index.closed`); where
+    all are, nothing was looked for, and not_here is 1.
     """
 
     paths: NDArray[np.int64]
@@ -32,6 +33,12 @@ class Leaves:
     not_here: float = 0.0
     unexpanded: float = 0.0
     headings: NDArray[np.float32] | None = None
+    closed: NDArray[np.bool_] | None = None
+
+    @property
+    def no_imagery(self) -> bool:
+        """Whether the map shows nothing but what was made up."""
+        return self.closed is not None and bool(self.closed.all())
 
     @property
     def here(self) -> float:
@@ -72,12 +79,13 @@ def stepper(
     def step(paths: Tensor) -> Tensor:
         batch, n, level = paths.shape
         context = decoder.action_embed(paths[:, :, -1].flatten().to(photos.device)) if level else photos
-        views = index.features(paths.flatten(0, 1))
+        numbers = index.numbers(paths.flatten(0, 1))
+        views = index.at(numbers)
         logits = decoder.step(context, views, cache)
         log_p = logits.float().log_softmax(-1)
         if temperature is not None:
             log_p = tempered(log_p, temperature[level])
-        return log_p.unflatten(0, (batch, n))
+        return index.open_only(log_p, numbers).unflatten(0, (batch, n))
 
     return step, cache
 
@@ -131,6 +139,19 @@ def rows_cols(paths: NDArray[np.int64], branch: int) -> tuple[NDArray[np.int64],
     """Row and column, (n,) each, of the cells that paths (n, level) lead to; `Grid.cell` for many."""
     weights = branch ** np.arange(paths.shape[1] - 1, -1, -1)
     return paths // branch @ weights, paths % branch @ weights
+
+
+def open_part(leaves: Leaves, grid: Grid) -> Leaves:
+    """Without those that are closed; their probability goes to the others, in proportion."""
+    if leaves.closed is None:
+        return leaves
+    kept = ~leaves.closed[rows_cols(leaves.paths, grid.branch)]
+    if kept.all():
+        return leaves
+    left = leaves.probabilities[kept]
+    scale = leaves.probabilities.sum() / left.sum() if left.sum() > 0 else 0.0
+    headings = leaves.headings if leaves.headings is None else leaves.headings[kept[: len(leaves.headings)]]
+    return replace(leaves, paths=leaves.paths[kept], probabilities=left * scale, headings=headings)
 
 
 def leaf_map(leaves: Leaves, grid: Grid) -> NDArray[np.float32]:

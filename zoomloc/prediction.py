@@ -3,7 +3,7 @@
 import html
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from zoomloc.grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+Status = Literal["located", "not here", "no imagery"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Prediction:
     whole tree was searched. heading_deg: where the camera looked, clockwise from true north, if it stood at the
     answer: the direction around which the most of the probability lies; heading_50_deg and heading_90_deg: how far to
     each side of it 50 % and 90 % lie; headings: (BINS,) the probabilities of all of `zoomloc.heading`'s bins. All
-    None where the model says nothing of it. grid: the region's.
+    None where the model says nothing of it. grid: the region's. no_imagery: all that the region's imagery shows was
+    made up, which is never matched: nothing was looked for, and the answer, the middle of the region, says nothing.
     """
 
     photo: str
@@ -66,11 +70,19 @@ class Prediction:
     heading_90_deg: float | None = None
     headings: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     grid: Grid | None = field(default=None, repr=False, compare=False)
+    no_imagery: bool = False
 
     @property
     def located(self) -> bool:
         """Whether the photo is held to be from the region; if not, it is "not in this region"."""
-        return self.not_here <= self.threshold
+        return self.status == "located"
+
+    @property
+    def status(self) -> Status:
+        """What became of the photo."""
+        if self.no_imagery:
+            return "no imagery"
+        return "located" if self.not_here <= self.threshold else "not here"
 
     def __repr__(self) -> str:
         return f"<Prediction {self.photo}: {'; '.join(self._words())}>"
@@ -96,6 +108,8 @@ class Prediction:
         return draw(self, axes)
 
     def _words(self) -> list[str]:
+        if self.no_imagery:
+            return [f"no imagery of {self.region} but what was made up, which is never matched"]
         answer = f"{self.lat:.6f}, {self.lon:.6f} in {self.region}"
         words = [answer if self.located else f"not in this region; if it were, {answer}"]
         words.append(f"its cell has probability {self.probability:.1%}")

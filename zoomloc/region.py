@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import tiles
+from tiles.opening import SCHEMES
 from tiles.stamp import stamp
-from tiles.uri import is_remote
+from tiles.uri import is_remote, split_scheme
 from zoomloc.errors import RegionError
 from zoomloc.grid import Grid
 
@@ -151,6 +152,9 @@ def _near(key: str) -> str:
 
 def _beside(folder: Path, entry: str) -> str:
     """An imagery entry as seen from here; brackets in the folder's own name must not act as a glob."""
+    scheme, wrapped = split_scheme(entry, SCHEMES)
+    if scheme:
+        return f"{scheme}:{_beside(folder, wrapped)}"
     if is_remote(entry):
         return entry
     return str(Path(glob.escape(str(folder))) / entry) if glob.has_magic(entry) else str(folder / entry)

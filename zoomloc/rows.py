@@ -5,9 +5,9 @@ Columns, in this order; null where unknown or not applicable:
 file             the photo or video, as it was named
 frame_s          of a video: the frame's time, in seconds from its start
 status           "located"; "uncertain": the confidence is below what was asked for; "outside": too
-                 likely in none of the regions; "failed"
+                 likely in none of the regions; "no imagery": all that the regions show was made up; "failed"
 reason           why it failed, one line
-lat, lon         the answer, WGS 84 degrees; null where the photo is outside or failed
+lat, lon         the answer, WGS 84 degrees; null where the photo is outside, failed, or there is no imagery
 confidence       the probability that the photo was taken within the answer's radius (40 m unless asked otherwise)
 probability      of the answer's leaf (`path`)
 radius_50_m,     if it was taken in the region: within so many metres of the answer with 50 % and 90 % probability
@@ -32,8 +32,8 @@ from zoomloc.outputs import DEGREE_DIGITS, error_m
 from zoomloc.photo import Photo
 from zoomloc.prediction import Prediction
 
-Status = Literal["located", "uncertain", "outside", "failed"]
-STATUSES: tuple[Status, ...] = ("located", "uncertain", "outside", "failed")
+Status = Literal["located", "uncertain", "outside", "no imagery", "failed"]
+STATUSES: tuple[Status, ...] = ("located", "uncertain", "outside", "no imagery", "failed")
 TEXTS = ("file", "status", "reason", "region", "path", "places", "captured_at", "model")
 
 
@@ -98,8 +98,10 @@ def of_prediction(
     """What a prediction says of a photo. not_here: of all regions asked, where there were several."""
     not_here = prediction.not_here if not_here is None else not_here
     confidence = prediction.places[0].probability if prediction.places else 0.0
-    outside = not_here > prediction.threshold
+    outside = prediction.no_imagery or not_here > prediction.threshold
     status: Status = "outside" if outside else "located" if confidence >= min_confidence else "uncertain"
+    if prediction.no_imagery:
+        status = "no imagery"
     distance_m = None if outside else error_m(photo, prediction)
     places = [
         {

@@ -1,8 +1,9 @@
 """Rows of results as files that other programs open: tables, maps, tracks. The columns are those of `zoomloc.rows`.
 
 .csv, .jsonl, .geojson, .parquet (GeoParquet), .fgb (FlatGeobuf) and .gpkg (GeoPackage) hold every row, those without a
-position as features without geometry, and can be read back. .kml holds the rows that have a position; .gpx the located
-ones, a track for each folder or video in the order of time, and the uncertain ones as waypoints.
+position as features without geometry, and can be read back; so can a folder `results.parquet` of shards, which are one
+table. .kml holds the rows that have a position; .gpx the located ones, a track for each folder or video in the order of
+time, and the uncertain ones as waypoints.
 """
 
 import csv
@@ -43,7 +44,7 @@ def read(path: str | Path) -> list[Row]:
     path = Path(path)
     if path.suffix.lower() not in READERS:
         raise OutputError(f"{path}: rows cannot be read from this; give one of {', '.join(READERS)}")
-    if not path.is_file():
+    if not path.is_file() and not shards(path):
         raise OutputError(f"{path}: no such file; `zoomloc batch --out` writes one")
     try:
         return [from_dict(values) for values in READERS[path.suffix.lower()](path)]
@@ -52,6 +53,11 @@ def read(path: str | Path) -> list[Row]:
     except Exception as error:  # every library has its own for a file that is not what its suffix says
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise OutputError(f"{path}: cannot be read ({reason}); write it again with `zoomloc batch`") from None
+
+
+def shards(path: Path) -> list[Path]:
+    """The files of a table that is a folder, in the order of their rows."""
+    return sorted(path.glob("part-*.parquet"))
 
 
 def check_suffix(path: str | Path) -> None:
@@ -135,7 +141,7 @@ def _write_gpkg(rows: Sequence[Row], path: Path) -> None:
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     import pandas as pd
 
-    return _records(pd.read_parquet(path))
+    return [row for file in shards(path) or [path] for row in _records(pd.read_parquet(file))]
 
 
 def _read_ogr(path: Path) -> list[dict[str, Any]]:

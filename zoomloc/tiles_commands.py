@@ -18,6 +18,7 @@ from tiles.uri import is_remote, redacted, split_options
 from zoomloc.progress import bar
 from zoomloc.region import Region
 
+MAP_SIDE = 48  # squares along the side of the map that `provenance` prints
 LISTED = 40  # cells named one by one; beyond it a number says enough
 
 Imagery = Annotated[list[str], typer.Argument(help="Imagery: files, folders, globs or URLs.")]
@@ -39,6 +40,10 @@ def info(imagery: Imagery) -> None:
         table.add_row("levels", ", ".join(f"{metres:.3g} m" for metres in facts.levels_m))
         table.add_row("coverage", f"{facts.coverage:.1%} of the bounds")
         table.add_row("attribution", facts.attribution or "not stated")
+        if facts.synthetic:
+            table.add_row(
+                "synthetic", "gaps and finer detail are made up: shown, never matched, not counted above"
+            )
         Console().print(table, soft_wrap=True)
 
 
@@ -100,6 +105,26 @@ def check(
     if len(found.empty) > LISTED:
         typer.echo(f"  ... and {len(found.empty) - LISTED} more")
     if found.empty:
+        raise typer.Exit(1)
+
+
+def provenance(
+    file: Annotated[str, typer.Argument(help="An image, a GeoTIFF or a store of tiles.")],
+    figure: Annotated[Path | None, typer.Option(help="Draw here (.png) where it is marked.")] = None,
+) -> None:
+    """Look for the mark of what `synthetic:` makes up. Ends with 1 where it is found, 0 where it is not."""
+    from generation.provenance import look  # here: it imports torch
+
+    found = look(file)
+    typer.echo(found.line)
+    if found.is_marked:
+        for row in found.map(MAP_SIDE):
+            typer.echo("  " + "".join("█" if marked else "·" for marked in row))
+    if figure:
+        from generation.provenance_figure import draw
+
+        draw(found, figure)
+    if found.is_marked:
         raise typer.Exit(1)
 
 

@@ -1,7 +1,7 @@
 """Walks: the photos of a folder, or the frames of a video, located together in the order of their times."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from zoomloc.batch.decode import Decoded, ahead
 from zoomloc.batch.jobs import Job
@@ -100,6 +101,9 @@ def follow(
     times: of photos that do not tell theirs, or tell it wrongly. Raises TrackError where no photo can be read or has a
     time, or some know their time zone and others do not; CheckpointError; tiles.TilesError.
     """
+    if localizer.index(region).blank:
+        raise TrackError(f"region '{region.name}': no imagery but what was made up; add imagery of it")
+    closed = localizer.index(region).closed
     clock, model = _Clock(times or {}), fingerprint(localizer.model)
     seen: list[_Seen] = []
     failed: list[Row] = []
@@ -118,7 +122,7 @@ def follow(
         predict, region=region, how="posterior", top_k=TOP_K, radius_m=radius_m, threshold=localizer.threshold
     )
     walks = [list(walk) for _, walk in groupby(seen, lambda each: each.job.walk)]
-    return Walks([_walked(walk, region.grid, motion, answer, model) for walk in walks], failed)
+    return Walks([_walked(walk, region.grid, motion, answer, model, closed) for walk in walks], failed)
 
 
 def _seen(
@@ -151,14 +155,19 @@ def _failure(decoded: Decoded, model: str) -> Row:
 
 
 def _walked(
-    walk: Sequence[_Seen], grid: Grid, motion: Motion, answer: Callable[..., Prediction], model: str
+    walk: Sequence[_Seen],
+    grid: Grid,
+    motion: Motion,
+    answer: Callable[..., Prediction],
+    model: str,
+    closed: NDArray[np.bool_] | None,
 ) -> list[Fix]:
-    """The fixes of one walk."""
+    """The fixes of one walk. closed: see `Leaves`."""
     seconds = [each.seconds for each in walk]
     _, beliefs = smooth([each.sighting for each in walk], seconds, grid, motion)
     fixes = []
     for each, belief in zip(walk, beliefs, strict=True):
-        prediction = answer(belief.leaves(grid), name=each.job.file)
+        prediction = answer(replace(belief.leaves(grid), closed=closed), name=each.job.file)
         row = of_prediction(prediction, each.photo, min_confidence=0.0, frame_s=each.job.frame_s, model=model)
         fixes.append(Fix(each.photo, each.seconds, prediction, row, each.alone))
     return fixes

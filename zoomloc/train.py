@@ -4,12 +4,10 @@ import json
 import math
 import os
 import pickle
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from generation.processes import Processes, join, stopping
 from zoomloc import checkpoint, manifest
 from zoomloc.augment import augment
 from zoomloc.config import TrainConfig
@@ -45,18 +44,6 @@ from zoomloc.views import ViewBank
 VALIDATION_PHOTOS = 256
 
 
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that `torchrun` started; (0, 1) where it did not."""
-
-    rank: int
-    world: int
-
-    @property
-    def leads(self) -> bool:
-        return self.rank == 0
-
-
 def train(config: TrainConfig, *, device: str = "auto") -> Path:
     """Run a configuration to its last step, continuing where an earlier run of it stopped.
 
@@ -64,7 +51,7 @@ def train(config: TrainConfig, *, device: str = "auto") -> Path:
     checkpoint's folder. SIGINT or SIGTERM saves first and raises KeyboardInterrupt. Raises ConfigError, RegionError,
     ManifestError, PhotoError or tiles.TilesError for bad input.
     """
-    processes = _join()
+    processes = join()
     place = pick_device(device)
     if place.type == "cuda" and processes.world > 1:
         place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -106,7 +93,7 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
     first = trainer.resume()
     monitor = _Monitor(trainer, enabled=processes.leads)
     saved = time.monotonic()
-    with _stop_asked() as stop_asked:
+    with stopping() as stop_asked:
         for step, batch in enumerate(
             monitor.track(_loader(data, config, first, processes), first), start=first
         ):
@@ -121,20 +108,6 @@ def _train(config: TrainConfig, processes: Processes, device: torch.device) -> P
         trainer.save(config.steps)
     monitor.close()
     return trainer.checkpoint
-
-
-@contextmanager
-def _stop_asked() -> Iterator[Callable[[], bool]]:
-    """Turns SIGINT and SIGTERM into a question, so that a run stops between two steps and loses neither."""
-    asked: list[int] = []
-    before = {
-        s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _loader(data: Cities, config: TrainConfig, first: int, processes: Processes) -> DataLoader[Batch]:
@@ -394,14 +367,6 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     if not by_muon:
         return [adamw]
     return [Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay), adamw]
-
-
-def _join() -> Processes:
-    """Meet the other processes if `torchrun` started several."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return Processes(int(os.environ.get("RANK", "0")), world)
 
 
 def _check_fits(config: TrainConfig, regions: list[Region], processes: Processes) -> None:

@@ -21,8 +21,8 @@ STRIP_PX = 512
 
 
 def seen(view: View) -> NDArray[np.uint8]:
-    """(px, px, 3) uint8 pixels of a view, neutral where the mask says there is no imagery."""
-    return np.where(view.mask[:, :, None], view.pixels, NEUTRAL)
+    """(px, px, 3) uint8 pixels of a view, neutral where there is no imagery, or only what was made up."""
+    return np.where(view.real[:, :, None], view.pixels, NEUTRAL)
 
 
 class ViewBank:
@@ -79,7 +79,7 @@ class ViewBank:
         """All of the region, read in strips to bound the memory of each read."""
         side_px = round(self.grid.size_m / self._gsd_m) + 2 * margin_px
         west, north = self.grid.north_west[0] - self._margin_m, self.grid.north_west[1] + self._margin_m
-        mosaic = np.empty((side_px, side_px, 3), np.uint8)
+        mosaic, source = np.empty((side_px, side_px, 3), np.uint8), pyramid.real.source
         for top in range(0, side_px, STRIP_PX):
             strip = mosaic[top : top + STRIP_PX]
             bounds = Bounds(
@@ -88,7 +88,7 @@ class ViewBank:
                 west + side_px * self._gsd_m,
                 north - top * self._gsd_m,
             )
-            strip[:] = seen(pyramid.source.read(bounds, self.grid.crs, strip.shape[:2]))
+            strip[:] = seen(source.read(bounds, self.grid.crs, strip.shape[:2]))
         return mosaic
 
 

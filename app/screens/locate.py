@@ -253,6 +253,12 @@ def acted(event: str, said: Any, region: Region) -> None:
 def say(given: Given, prediction: Prediction, region: Region, clues: Clues) -> None:
     """The answer in words, and as files."""
     with st.container(border=True):
+        if prediction.no_imagery:
+            st.warning(
+                "**No imagery** but what was made up, which is never matched.",
+                icon=":material/wrong_location:",
+            )
+            return
         if not prediction.located:
             st.warning(
                 f"**Probably not on this map** ({percent(prediction.not_here)} sure). The best place there would be:",

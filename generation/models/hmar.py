@@ -38,7 +38,7 @@ class HMAR(Markov):
 
         given (B, t, code_width): what the map starts from; shown, likewise: what its known codes add to that.
         """
-        known = nn.functional.linear(shown, self.code.weight)
+        known = self.code(shown, torch.zeros_like(self.code.bias))
         x = self.code(given) + torch.where(stays[..., None], known, self.masked) + self.place(step)
         for_blocks = self.for_blocks(condition)
         for blocks in (cast(Blocks, self.blocks[: self.n_shared]), self.mask_blocks):

@@ -4,6 +4,7 @@ their neighbours, so that nothing is cached and every map trains on its own."""
 import torch
 from torch import Tensor
 
+from generation.control import for_layers
 from generation.core import Context
 from generation.mask import neighbourhood
 from generation.models.var import VAR
@@ -17,16 +18,25 @@ class Markov(VAR):
 
     remembers = False
 
-    def map_logits(self, step: Step, labels: Tensor, given: Tensor | None) -> Tensor:
+    def map_logits(
+        self, step: Step, labels: Tensor, given: Tensor | None, control: Tensor | None = None
+    ) -> Tensor:
         """One map, (B, t, codes), from what it starts from: maps need not train at once."""
         condition = self.class_embedding(labels)
         of_blocks, of_head = self.modulations(condition)
         x = self.embed(step, condition, given)
-        return self.head(self.blocks(x, Context(mask=self.mask(step)), of_blocks), of_head)
+        context = Context(mask=self.mask(step), control=for_layers(control, [step], self.config.depth))
+        return self.head(self.blocks(x, context, of_blocks), of_head)
 
-    def forward(self, labels: Tensor, inputs: list[Tensor], schedule: Schedule | None = None) -> Tensor:
+    def forward(
+        self,
+        labels: Tensor,
+        inputs: list[Tensor],
+        schedule: Schedule | None = None,
+        control: Tensor | None = None,
+    ) -> Tensor:
         starts = zip(schedule or self.schedule, [None, *inputs], strict=True)
-        return torch.cat([self.map_logits(step, labels, given) for step, given in starts], dim=1)
+        return torch.cat([self.map_logits(step, labels, given, control) for step, given in starts], dim=1)
 
 
 class MVAR(Markov):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from generation.cache import Cache
-from generation.core import MLP, AdaLN, Block, Blocks, Context, CosineAttention, SharedAdaLN
+from generation.control import for_layers
+from generation.core import MLP, AdaLN, Block, Blocks, Context, CosineAttention, Linear, SharedAdaLN
 from generation.head import ModulatedHead
 from generation.mask import block_causal
 from generation.sample import Codes, Hook, Pick, Sampling, drawn, guided, nucleus, run
@@ -58,7 +59,7 @@ class VAR(nn.Module):
         self.schedule = scales(config.sides)
         self.class_embedding = nn.Embedding(config.n_classes + 1, width)
         self.start = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
-        self.code = nn.Linear(config.code_width, width)
+        self.code = Linear(config.code_width, width)
         self.add_places(width)
         self.blocks = Blocks(self.block() for _ in range(config.depth))
         n_vectors = 3 * len(next(iter(self.blocks)).part_names)
@@ -124,34 +125,59 @@ class VAR(nn.Module):
         x = condition[:, None] + self.start if following is None else self.code(following)
         return x + self.place(step)
 
-    def forward(self, labels: Tensor, inputs: list[Tensor], schedule: Schedule | None = None) -> Tensor:
+    def forward(
+        self,
+        labels: Tensor,
+        inputs: list[Tensor],
+        schedule: Schedule | None = None,
+        control: Tensor | None = None,
+    ) -> Tensor:
         """Teacher forcing. labels (B,); inputs of every step but the first, (B, t, code_width), from the quantiser.
 
-        Returns logits (B, tokens, codes).
+        control: the maps of `control.Control`. Returns logits (B, tokens, codes).
         """
         schedule = schedule or self.schedule
         condition = self.class_embedding(labels)
         of_blocks, of_head = self.modulations(condition)
         starts = zip(schedule, [None, *inputs], strict=True)
         x = torch.cat([self.embed(step, condition, given) for step, given in starts], dim=1)
-        context = Context(mask=self.seen(schedule).to(x.device))
+        added = for_layers(control, schedule, self.config.depth)
+        context = Context(mask=self.seen(schedule).to(x.device), control=added)
         return self.head(self.blocks(x, context, of_blocks), of_head)
 
-    def begin(self, labels: Tensor, quantizer: Quantizer, schedule: Schedule | None = None) -> Sampling:
-        """A sampling of images of these classes (B,), each with a conditional and an unconditional row."""
+    def begin(
+        self,
+        labels: Tensor,
+        quantizer: Quantizer,
+        schedule: Schedule | None = None,
+        *,
+        control: Tensor | None = None,
+        is_guided: bool = True,
+    ) -> Sampling:
+        """A sampling of images of these classes (B,), each with a conditional and an unconditional row.
+
+        control: the maps of `control.Control`, of which unconditional rows know nothing. Without guidance there are
+        conditional rows only.
+        """
         schedule = schedule or self.schedule
-        cache = Cache(len(self.blocks), capacity=n_tokens(schedule), copies=2)
-        pairs = torch.stack([labels, torch.full_like(labels, self.config.n_classes)], dim=1).flatten()
-        condition = self.class_embedding(pairs)
+        copies = 2 if is_guided else 1
+        cache = Cache(len(self.blocks), capacity=n_tokens(schedule), copies=copies)
+        rows = torch.stack([labels, torch.full_like(labels, self.config.n_classes)][:copies], dim=1).flatten()
+        condition = self.class_embedding(rows)
         of_blocks, of_head = self.modulations(condition)
         cache.kept = {"condition": condition, "blocks": of_blocks, "head": of_head}
+        if control is not None:
+            both = torch.stack([control, torch.zeros_like(control)][:copies], dim=1)
+            cache.kept["control"] = both.flatten(0, 1)
 
         def feed(step: Step, codes: Codes) -> Tensor:
-            given = quantizer.following(codes, schedule).repeat_interleave(2, dim=0) if codes else None
+            given = quantizer.following(codes, schedule).repeat_interleave(copies, dim=0) if codes else None
             return self.embed(step, cache.kept["condition"], given)
 
         def core(x: Tensor, step: Step) -> Tensor:
-            return self.blocks(x, Context(mask=self.mask(step), cache=cache), cache.kept["blocks"])
+            added = for_layers(cache.kept.get("control"), [step], self.config.depth)
+            context = Context(mask=self.mask(step), cache=cache, control=added)
+            return self.blocks(x, context, cache.kept["blocks"])
 
         def head(x: Tensor, step: Step) -> Tensor:
             return self.head(x, cache.kept["head"])

@@ -11,7 +11,10 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import save_file
 
-from generation import weights
+from generation import tile_checkpoint, weights
+from generation.tile_checkpoint import CheckpointConfig
+from generation.tile_config import TokenizerConfig
+from generation.tile_tokenizer import TileTokenizer
 from generation.tokenizer import CNNConfig, KLTokenizer, VARTokenizer, VQTokenizer
 from generation.tokenizer_report import (
     draw,
@@ -111,3 +114,16 @@ def test_what_is_wrong_is_said_in_one_line(photo, tmp_path, capsys):
             main([photo], tmp_path / "text.pt", px=px)
         message = capsys.readouterr().err
         assert ("text.pt" in message) == (px == 256) and "Traceback" not in message
+
+
+def test_a_folder_of_tiles_own_is_read(tmp_path, photo, capsys):
+    config = TokenizerConfig(px=32, patch=2, channels=32, n_codes=16, sides=(1, 4, 8))
+    config_of_folder = CheckpointConfig(tokenizer=config)
+    tile_checkpoint.save(
+        TileTokenizer(config), config_of_folder, tmp_path / "t", card="", dtype=torch.float32
+    )
+    main([photo], tmp_path / "t", tmp_path / "report.png", 32)
+    assert "letters told apart" in capsys.readouterr().out and (tmp_path / "report.png").exists()
+    with pytest.raises(typer.Exit):
+        main([photo], tmp_path / "t", tmp_path / "report.png", 64)
+    assert "takes 32 only" in capsys.readouterr().err

@@ -200,3 +200,45 @@ def test_a_damaged_cell_is_named(store):
     with pytest.raises(TilesError, match=named) as caught:
         Pyramid(source, **SQUARE).view(1, 0, 2, PX)
     assert str(store) in str(caught.value)
+
+
+@pytest.fixture(params=["plain.mbtiles", "plain"])
+def plain_store(request, write_raster, tmp_path):
+    """Cells of imagery without holes: its coarse ones are PPM."""
+    values = np.random.default_rng(0).integers(0, 256, (3, 256, 256), dtype=np.uint8)
+    path = write_raster(values, west=475_000, north=5_130_160, gsd=160 / 256)
+    build(Pyramid(tiles.open(path), **SQUARE), tmp_path / request.param, px=PX)
+    return tmp_path / request.param
+
+
+def test_coarse_cells_are_the_very_average_of_finer_ones(plain_store):
+    pyramid = Pyramid(tiles.open(plain_store), **SQUARE)
+    level = pyramid.source.store.levels[-1]
+    assert pyramid.source.store.get(level, 0, 0)[:13] == b"P6\n64 64\n255\n"
+    finer = np.concatenate(
+        [
+            np.concatenate([pyramid.view(1, row, col, PX).pixels for col in range(4)], axis=1)
+            for row in range(4)
+        ]
+    )
+    mean = finer.reshape(PX, 4, PX, 4, 3).mean(axis=(1, 3))
+    view = pyramid.view(0, 0, 0, PX)
+    assert np.abs(view.pixels - mean).max() <= 0.5 and view.coverage == 1
+    with Image.open(
+        io.BytesIO(pyramid.source.store.get(level, 0, 0))
+    ) as picture:  # other programs see the same
+        assert np.array_equal(np.asarray(picture), view.pixels)
+
+
+@pytest.mark.parametrize("left", [13, 5000])
+def test_a_plain_cell_cut_short_is_named(plain_store, left):
+    source = tiles.open(plain_store)
+    data = source.store.get(source.store.levels[-1], 0, 0)[:left]
+    if plain_store.is_dir():
+        (plain_store / "0" / "0" / "0.ppm").write_bytes(data)
+    else:
+        with sqlite3.connect(plain_store) as connection:
+            connection.execute("UPDATE tiles SET tile_data = ? WHERE zoom_level = 0", (data,))
+    with pytest.raises(TilesError, match="not a readable tile") as caught:
+        source.read(WHOLE, CRS, (PX, PX))
+    assert str(plain_store) in str(caught.value) and "\n" not in str(caught.value)

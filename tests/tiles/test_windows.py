@@ -415,6 +415,26 @@ def test_a_window_on_the_raster_grid_is_the_raster(write_raster):
     assert np.array_equal(view.pixels.transpose(2, 0, 1), values[:, 10:40, 10:50])
 
 
+@pytest.mark.parametrize("resampling", ["auto", "bilinear", "nearest", "cubic"])
+@pytest.mark.parametrize("scale", [0.4, 0.8, 1.0, 1.3, 1.63, 1.9, 2.7])
+def test_a_window_within_imagery_shows_it_whole_whatever_is_masked_beside(write_raster, scale, resampling):
+    values = np.random.default_rng(3).integers(0, 256, (3, 120, 120), dtype=np.uint8)
+    rows, cols = np.mgrid[:120, :120]
+    alpha = np.where((rows >= 20) & (rows < 100) & (cols >= 20) & (cols < 100), 255, 0).astype(np.uint8)
+    whole = tiles.open(write_raster(values, north=120, name="whole.tif"))
+    masked = tiles.open(write_raster(values * (alpha > 0), north=120, name="masked.tif", alpha=alpha))
+    for margin in (0.01, 0.4, 0.9, 1.7):
+        px = int((80 - 2 * margin) / scale)
+        half = px * scale / 2
+        inner = tiles.Bounds(60 - half, 60 - half, 60 + half, 60 + half)
+        views = [
+            source.read(inner, source.crs, (px, px), resampling=resampling) for source in (whole, masked)
+        ]
+        assert views[1].coverage == 1
+        edge = slice(3, -3)  # where kernels reach over the mask, what they see there has no weight
+        assert np.abs(views[0].pixels[edge, edge] - views[1].pixels[edge, edge].astype(int)).max() <= 1
+
+
 @pytest.mark.parametrize("scale", [1, 0.5])
 def test_enlarging_is_smooth(write_raster, scale):
     """A ramp stays a ramp: nearest would make steps."""

@@ -17,7 +17,7 @@ NORTH_WEST, SIZE_M = (500_000.0, 5_000_000.0), 2560.0
 class ColourField:
     """A source: red grows to the east, green to the south; the westernmost eighth has no imagery."""
 
-    crs, gsd_m, attribution = "EPSG:32632", 0.5, "simulated"
+    crs, gsd_m, attribution, synthetic = "EPSG:32632", 0.5, "simulated", False
     bounds = tiles.Bounds(NORTH_WEST[0], NORTH_WEST[1] - SIZE_M, NORTH_WEST[0] + SIZE_M, NORTH_WEST[1])
 
     def read(self, bounds, crs, shape):

@@ -58,6 +58,7 @@ def test_geojson(tmp_path):
         "heading_50_deg": None,
         "heading_90_deg": None,
         "located": True,
+        "status": "located",
         "not_here": 0.1,
         "unexpanded": 0.001,
         "search": "posterior",
@@ -105,8 +106,8 @@ def test_json(tmp_path):
     assert written["failures"] == [{"photo": FAILED[0], "error": FAILED[1]}]
     (found,) = written["predictions"]
     assert (found["lat"], found["lon"]) == (46.3123457, 7.98)
-    left_out = {"posterior", "headings", "threshold", "grid"}
-    assert set(found) == set(FOUND.__dataclass_fields__) - left_out | {"located"}
+    left_out = {"posterior", "headings", "threshold", "grid", "no_imagery"}
+    assert set(found) == set(FOUND.__dataclass_fields__) - left_out | {"located", "status"}
 
 
 def test_an_unknown_radius_is_null(tmp_path):

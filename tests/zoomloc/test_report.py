@@ -64,7 +64,7 @@ def test_it_tells_what_the_rows_do(place, rows, tmp_path):
     data = data_of(tmp_path / "r.html")
     assert data["summary"] == {
         "n": 40,
-        "by_status": {"located": 10, "uncertain": 10, "outside": 10, "failed": 10},
+        "by_status": {"located": 10, "uncertain": 10, "outside": 10, "no imagery": 0, "failed": 10},
         "median_confidence": pytest.approx(0.545),
         "n_measured": 20,
         "median_m": 9.5,

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,14 +86,27 @@ def test_asked_to_stop_it_saves_first(tiny_config, tmp_path):
 
 
 def test_two_processes_train_the_same_model_as_one(tiny_config, tmp_path):
+    """Started as docs/cluster.md has it, by a torchrun for each; that these are on one machine is all that differs."""
     settings = {"steps": 5, "label_smoothing": 0.1, "own_context": 0.5}
     train(load_train_config(tiny_config(tmp_path / "one", **settings)), device="cpu")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    config = tiny_config(tmp_path / "two", **settings)
-    subprocess.run(
-        [*torchrun, "-m", "zoomloc", "train", str(config), "--device", "cpu"],
-        check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    [line] = re.findall(r"^torchrun .+$", page, re.MULTILINE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = line.replace("--nproc-per-node 8", "--nproc-per-node 1 --local-addr 127.0.0.1")
+    line = line.replace("head:29500", f"127.0.0.1:{port}")
+    line = line.replace("configs/village.toml", str(tiny_config(tmp_path / "two", **settings)))
+    words = [sys.executable, "-m", "torch.distributed.run", *line.split()[1:], "--device", "cpu"]
+    with (tmp_path / "said").open("wb") as said:
+        settings = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stdout": said, "stderr": said}
+        started = [subprocess.Popen(words, **settings) for _ in range(2)]
+        try:
+            assert [process.wait(600) for process in started] == [0, 0], (tmp_path / "said").read_text()
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
     same(weights(tmp_path / "one"), weights(tmp_path / "two"), rtol=1e-3, atol=1e-4)
 
 

@@ -43,7 +43,8 @@ function extent(source) {
 
 function entry(source) {
   const button = document.createElement("button");
-  const lines = [source.name, `${length(source.gsd_m)} per pixel · ${extent(source)}`, plain(source.attribution)];
+  const lines = [source.name, `${length(source.gsd_m)} per pixel · ${extent(source)}`, plain(source.attribution),
+    source.synthetic && "partly made up by a model: no evidence of what is there"];
   lines.filter(Boolean).forEach((text, i) => {
     const line = document.createElement("span");
     line.className = i ? "faint" : "name";

@@ -15,7 +15,7 @@ from tiles.pyramid import Pyramid
 from tiles.server.headers import HEADERS, PAGE_POLICY, Headers
 from tiles.server.mercator import extent
 from tiles.server.pictures import Pictures
-from tiles.server.routes import Served, router
+from tiles.server.routes import SYNTHETIC, Served, router
 from tiles.source import Source
 
 CACHE_BYTES = 64 * 2**20
@@ -55,7 +55,7 @@ def create_app(
         allow_origins=["*"],
         allow_methods=["GET", "HEAD"],
         allow_headers=["If-None-Match"],
-        expose_headers=["ETag"],
+        expose_headers=["ETag", SYNTHETIC],
     )
     app.add_middleware(Headers)
     app.add_exception_handler(RequestValidationError, _invalid)

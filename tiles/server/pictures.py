@@ -10,10 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture, and its ETag: a hash of its bytes, so strong and the same in every process."""
+    """An encoded picture, its ETag: a hash of its bytes, so strong and the same in every process; and the part of it
+    that was made up, 0..1."""
 
     body: bytes
     etag: str
+    synthetic: float = 0.0
+
+
+Make = Callable[[], tuple[bytes, float]]  # a picture's bytes, and the part of it that was made up
 
 
 class Pictures:
@@ -45,7 +50,7 @@ class Pictures:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    async def get(self, key: Hashable, make: Callable[[], bytes], *, large: bool = False) -> Picture:
+    async def get(self, key: Hashable, make: Make, *, large: bool = False) -> Picture:
         """The picture of a key, made by `make` in another thread unless it is kept or under way.
 
         When all who wait for a picture are cancelled before its turn comes, it is not made.
@@ -64,10 +69,10 @@ class Pictures:
                 del self._under_way[key]
                 work.task.cancel()  # of no effect where it is done
 
-    async def _make(self, key: Hashable, make: Callable[[], bytes], large: bool) -> Picture:
+    async def _make(self, key: Hashable, make: Make, large: bool) -> Picture:
         threads = self._thread_for_large if large else self._threads
-        body = await asyncio.get_running_loop().run_in_executor(threads, make)
-        picture = Picture(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+        body, synthetic = await asyncio.get_running_loop().run_in_executor(threads, make)
+        picture = Picture(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', synthetic)
         self._keep(key, picture)
         return picture
 

@@ -23,6 +23,7 @@ CACHE_CONTROL = "public, max-age=300"  # after that a browser asks whether its p
 LARGE_PX = 2**20
 CLIENT_GONE = 499  # nobody reads it
 CELL_PX, MAX_CELL_PX = 384, 2048
+SYNTHETIC = "X-Synthetic"  # the part of a picture that was made up, 0..1; left out where none was
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,8 @@ async def tilejson(
 ) -> dict[str, Any]:
     """Where the source is and at which zooms, as map programs read it (TileJSON 3.0.0).
 
-    Beyond the standard: `crs`, `gsd_m` (metres on the ground of its finest pixel) and `grid` (of cells, or null).
+    Beyond the standard: `crs`, `gsd_m` (metres on the ground of its finest pixel), `synthetic` (whether pixels may be
+    made up; the header X-Synthetic of a picture says which part of it was) and `grid` (of cells, or null).
     """
     response.headers["Cache-Control"] = "no-cache"
     return _tilejson(request, served, format)
@@ -187,7 +189,7 @@ async def _picture(
     key = name, what, kind
     try:
         picture = pictures.kept(key) or await _unless_gone(
-            request, pictures.get(key, lambda: encode(render(), kind), large=large)
+            request, pictures.get(key, lambda: _made(render(), kind), large=large)
         )
     except TilesError as error:  # it names files and addresses that are no business of clients
         log.warning("%s: %s", name, error)
@@ -199,9 +201,15 @@ async def _picture(
     if picture is None:
         return Response(status_code=CLIENT_GONE)
     headers = {"ETag": picture.etag, "Cache-Control": CACHE_CONTROL}
+    if picture.synthetic:
+        headers[SYNTHETIC] = f"{picture.synthetic:.4g}"
     if _names(request.headers.get("If-None-Match", ""), picture.etag):
         return Response(status_code=304, headers=headers)
     return Response(picture.body, media_type=MEDIA_TYPES[kind], headers=headers)
+
+
+def _made(view: View, kind: Format) -> tuple[bytes, float]:
+    return encode(view, kind), view.synthetic_share
 
 
 async def _unless_gone(request: Request, making: Coroutine[Any, Any, Picture]) -> Picture | None:
@@ -240,6 +248,7 @@ def _tilejson(request: Request, served: Served, kind: Format) -> dict[str, Any]:
         "attribution": source.attribution,
         "crs": source.crs,
         "gsd_m": source.gsd_m,
+        "synthetic": source.synthetic,
         "grid": None if pyramid is None else _grid(pyramid),
     }
 

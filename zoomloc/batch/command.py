@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoomloc.errors import ConfigError, OutputError
-from zoomloc.options import Device, SearchName
+from zoomloc.options import Address, Device, Engine, EngineName, SearchName
 from zoomloc.track_command import Pace
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def batch(
     photos: Annotated[
         list[str],
         typer.Argument(
-            help="Photos, videos, folders, globs, manifests (.parquet); - reads names from stdin."
+            help="Photos, videos, folders, globs, manifests (.parquet), s3:// and gs://; - reads names from stdin."
         ),
     ],
     region: Annotated[list[Path], typer.Option(help="Region file (JSON). Repeat for several.")],
@@ -38,7 +38,8 @@ def batch(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Results: .csv .jsonl .geojson .parquet .fgb .gpkg .kml .gpx; without, JSON lines go to stdout."
+            help="Results: .csv .jsonl .geojson .parquet .fgb .gpkg .kml .gpx, with --engine ray a folder .parquet;"
+            " without, JSON lines go to stdout."
         ),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page to look at here (.html).")] = None,
@@ -79,17 +80,26 @@ def batch(
     ] = None,
     batch_size: Annotated[str, typer.Option(help="Photos at a time; auto: as many as fit.")] = "auto",
     device: Device = "auto",
+    engine: Engine = EngineName.local,
+    address: Address = None,
 ) -> None:
     """Locate many photos, and write what people can use."""
+    on_ray = engine is EngineName.ray
+    if address and not on_ray:
+        raise ConfigError("--address: is that of a Ray cluster; add --engine ray")
+    if sequence and on_ray:
+        raise ConfigError("--sequence: locates walks as a whole, on one machine; leave out --engine ray")
     if resume and not out:
         raise OutputError("--resume goes on with a file of results; name it with --out")
-    from zoomloc import tables
-    from zoomloc.batch import jobs, run, tally, walks
+    from zoomloc import cluster, tables
+    from zoomloc.batch import jobs, run, shards, tally, walks
     from zoomloc.batch.journal import place
     from zoomloc.localizer import Localizer
     from zoomloc.region import Region
 
-    if out:
+    if on_ray:
+        shards.check_out(out, resume=resume)
+    elif out:
         tables.check_suffix(out)
     if report and report.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"{report}: a report is a page; let its name end in .html")
@@ -106,7 +116,8 @@ def batch(
         heading_sigma_deg=heading_prior,
         batch_size=_batch_size(batch_size),
     )
-    asked = _asked(Localizer.from_pretrained(checkpoint, device=device), regions, options, sequence, out)
+    localizer = Localizer.from_pretrained(checkpoint, device="cpu" if on_ray else device)
+    asked = _asked(localizer, regions, options, sequence, out)
     if dry_run:
         _describe(asked, work, out, resume=resume)
         return
@@ -127,7 +138,14 @@ def batch(
             asked.report(complete, report)
     else:
         try:
-            counts = run.to_file(asked, work, out, resume=resume, report=report)
+            if on_ray:
+                with cluster.connected(address) as said:
+                    _say(said)
+                    counts = shards.to_shards(
+                        asked, work, checkpoint, out, device=device, resume=resume, report=report
+                    )
+            else:
+                counts = run.to_file(asked, work, out, resume=resume, report=report)
         except KeyboardInterrupt:
             _say("what is done is kept; give the same command with --resume to go on")
             raise
@@ -224,6 +242,7 @@ def _finish(counts: "Tally") -> None:
 
 def _describe(asked: "Batch", work: "list[Job]", out: Path | None, *, resume: bool) -> None:
     """What a run would do: the jobs on stdout, the rest on stderr."""
+    from zoomloc import tables
     from zoomloc.batch.journal import rows_on_disk
 
     _print([job.file if job.frame_s is None else f"{job.file}#t={job.frame_s:g}" for job in work])
@@ -235,7 +254,7 @@ def _describe(asked: "Batch", work: "list[Job]", out: Path | None, *, resume: bo
         f"in {', '.join(place.name for place in asked.regions)}, {asked.size} at a time on {asked.localizer.device}"
     )
     if out:
-        done = len(rows_on_disk(out))
+        done = len(rows_on_disk(out)) + sum(len(tables.read(path)) for path in tables.shards(out))
         _say(
             f"{done} of them done by a stopped run{'' if resume or not done else '; --resume goes on with it'}"
         )

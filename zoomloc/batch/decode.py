@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from zoomloc import video
+from zoomloc import remote, video
 from zoomloc.batch.jobs import Job
 from zoomloc.encoder import shrink
 from zoomloc.errors import PhotoError
@@ -74,11 +74,13 @@ def _parts(batch: Sequence[Job]) -> Iterator[list[Job]]:
 def _photo(job: Job, px: int) -> Photo | PhotoError:
     side_px = MAX_SIDE_PX if job.projection == "spherical" else min(FINER * 2 * px, MAX_SIDE_PX)
     try:
-        return load(job.path, max_side_px=side_px)
+        if job.uri is None:
+            return load(job.path, max_side_px=side_px)
+        return load(job.path, content=remote.content(job.uri), max_side_px=side_px)
     except PhotoError as error:
-        return error
+        return PhotoError(str(error).replace(str(job.path), job.uri)) if job.uri else error
     except Exception as error:  # whatever a file does to a decoder must not end a run of hours
-        return PhotoError(f"{job.path}: cannot be used ({type(error).__name__}: {error}); leave it out")
+        return PhotoError(f"{job.file}: cannot be used ({type(error).__name__}: {error}); leave it out")
 
 
 def _frames(jobs: Sequence[Job]) -> list[Photo | PhotoError]:

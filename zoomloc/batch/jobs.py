@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from zoomloc import manifest, video
+from zoomloc import manifest, remote, video
 from zoomloc.errors import PhotoError
 from zoomloc.photo import SUFFIXES, Photo
 
@@ -17,18 +17,21 @@ from zoomloc.photo import SUFFIXES, Photo
 class Job:
     """A photo to be located, or a frame of a video at frame_s seconds from its start.
 
-    fov_deg, projection: what a manifest says, for photos that do not say it themselves.
+    fov_deg, projection: what a manifest says, for photos that do not say it themselves. uri, version: of a photo on a
+    server, as `remote.listed` says them; its path then only tells it from others.
     """
 
     path: Path
     frame_s: float | None = None
     fov_deg: float | None = None
     projection: str | None = None
+    uri: str | None = None
+    version: str | None = None
 
     @property
     def file(self) -> str:
-        """The path as text that any file can hold, whatever bytes the name is made of."""
-        return os.fsencode(self.path).decode("utf-8", "replace")
+        """The URI, or the path as text that any file can hold, whatever bytes the name is made of."""
+        return self.uri or os.fsencode(self.path).decode("utf-8", "replace")
 
     @property
     def walk(self) -> Path:
@@ -45,9 +48,10 @@ class Job:
 def find(named: Iterable[str], *, every_s: float, listed: TextIO, split: str | None = None) -> list[Job]:
     """The jobs of what was named, each file once, in the order named; a folder's in the order of their paths.
 
-    named: photos, videos, folders (searched with all below them), globs, manifests (.parquet), or "-": one of these
-    on each line of `listed`. Of videos a frame every `every_s` seconds; one that cannot be opened becomes one job, to
-    fail. split: of manifests. Raises PhotoError where nothing is found, ManifestError.
+    named: photos, videos, folders (searched with all below them), globs, URIs of such (s3://bucket/folder), manifests
+    (.parquet), or "-": one of these on each line of `listed`. Of videos a frame every `every_s` seconds; one that
+    cannot be opened becomes one job, to fail. split: of manifests. Raises PhotoError where nothing is found,
+    ManifestError.
     """
     names = [name for each in named for name in (_lines(listed) if each == "-" else [each])]
     photos = {job.path: job for name in names for job in _of(name, split)}
@@ -61,7 +65,13 @@ def digest(jobs: Sequence[Job]) -> str:
     """A short text that changes when the jobs do, or the size or age of one of their files."""
     told = hashlib.sha256()
     for job in jobs:
-        facts = (os.fsencode(job.path), job.frame_s, job.fov_deg, job.projection, _stat(job.path))
+        facts = (
+            os.fsencode(job.path),
+            job.frame_s,
+            job.fov_deg,
+            job.projection,
+            job.version or _stat(job.path),
+        )
         told.update(repr(facts).encode())
     return told.hexdigest()[:16]
 
@@ -72,10 +82,12 @@ def _lines(listed: TextIO) -> Iterator[str]:
 
 def _of(name: str, split: str | None) -> Iterator[Job]:
     path = Path(name)
-    if path.is_dir():
-        yield from map(Job, sorted(_below(path)))
-    elif path.suffix.lower() == ".parquet":
+    if remote.is_remote(name):
+        yield from (Job(Path(uri), uri=uri, version=version or None) for uri, version in remote.listed(name))
+    elif path.suffix.lower() == ".parquet":  # a folder of that name is one in shards
         yield from _of_manifest(path, split)
+    elif path.is_dir():
+        yield from map(Job, sorted(_below(path)))
     elif glob.has_magic(name) and not path.exists():
         found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (a pattern may be absolute)
         if not found:
@@ -101,7 +113,7 @@ def _of_manifest(path: Path, split: str | None) -> Iterator[Job]:
 
 
 def _frames(job: Job, every_s: float) -> Iterator[Job]:
-    if job.path.suffix.lower() not in video.SUFFIXES:
+    if job.uri or job.path.suffix.lower() not in video.SUFFIXES:
         yield job
         return
     try:

@@ -68,7 +68,8 @@ class Journal:
 
     def _check(self, begun_with: dict[str, Any], settings: dict[str, Any]) -> None:
         now = json.loads(json.dumps(settings))
-        if changed := [key for key in now if begun_with.get(key) != now[key]]:
+        every = dict.fromkeys([*now, *begun_with])
+        if changed := [key for key in every if begun_with.get(key) != now.get(key)]:
             raise OutputError(
                 f"{self.path}: begun with other {', '.join(changed)}; give the same, or delete it to begin again"
             )

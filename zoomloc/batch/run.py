@@ -257,6 +257,8 @@ def to_file(
     written.
     """
     tables.check_suffix(out)
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; delete it, or choose another --out")
     journal = Journal(out, batch.settings(jobs), resume=resume)
     done = False
     try:
@@ -283,16 +285,27 @@ def note_all(
     batch: Batch, jobs: Sequence[Job], note: Callable[[list[Row]], None], tally: Tally, n_done: int = 0
 ) -> None:
     """Locate all but the first `n_done` jobs, with a progress bar, and hand on the rows of every batch."""
-    display, counts = bar("{task.fields[rate]}"), Text(tally.line())
-    with Live(Group(display, counts), console=display.console):
-        task = display.add_task("locating", total=len(jobs), completed=n_done, rate="")
-        began = time.perf_counter()
-        for n, rows in enumerate(batch.rows(jobs[n_done:]), start=1):
+
+    def noted() -> Iterator[list[Row]]:
+        for rows in batch.rows(jobs[n_done:]):
             at = time.perf_counter()
             note(rows)
             batch.stages.write += time.perf_counter() - at
+            yield rows
+
+    show(noted(), tally, len(jobs), n_done)
+
+
+def show(found: Iterator[list[Row]], tally: Tally, n_jobs: int, n_done: int = 0) -> None:
+    """Count rows as they are found, with a progress bar. n_done: those that the tally has already."""
+    display, counts = bar("{task.fields[rate]}"), Text(tally.line())
+    with Live(Group(display, counts), console=display.console):
+        task = display.add_task("locating", total=n_jobs, completed=n_done, rate="")
+        began, n_found = time.perf_counter(), 0
+        for rows in found:
+            n_found += len(rows)
             tally.add(rows)
-            rate = f"{n * batch.size / (time.perf_counter() - began):.1f} photos/s"
+            rate = f"{n_found / (time.perf_counter() - began):.1f} photos/s"
             display.update(task, advance=len(rows), rate=rate)
             counts.plain = tally.line()
     if not display.console.is_terminal:  # where the display ends in the middle of a line

@@ -31,8 +31,9 @@ class Tally:
         return self.by_status["failed"]
 
     def line(self) -> str:
-        """As "12 located, 3 uncertain, 0 outside, 1 failed"."""
-        return ", ".join(f"{self.by_status[status]} {status}" for status in STATUSES)
+        """As "12 located, 3 uncertain, 0 outside, 1 failed", with those without imagery where there are any."""
+        told = [status for status in STATUSES if status != "no imagery" or self.by_status[status]]
+        return ", ".join(f"{self.by_status[status]} {status}" for status in told)
 
     def reasons(self) -> list[str]:
         """A line for each reason, the most frequent first."""

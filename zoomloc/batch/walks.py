@@ -103,8 +103,10 @@ class Walks(Batch):
         ]
         rows = {}
         for job, *beliefs in zip(order, *by_region, strict=True):
-            each = zip(beliefs, self.regions, strict=True)
-            leaves = [belief.leaves(region.grid) for belief, region in each]
+            leaves = [
+                replace(belief.leaves(region.grid), closed=self.localizer.index(region).closed)
+                for belief, region in zip(beliefs, self.regions, strict=True)
+            ]
             rows[job] = super()._row(_decoded(job, notes[job]), leaves, 0.0)
         odd = f"tells its time with{'out' if zoned else ''} a zone, unlike most of its walk; let all have one, or none"
         return {job: rows.get(job) or self._failed(_decoded(job, note), odd) for job, note in notes.items()}

@@ -21,13 +21,14 @@ class Candidate(BaseModel):
 
 
 class Located(BaseModel):
-    """Where one photo was taken, in the region asked about; `located` is false where it is held to be from elsewhere.
-    The radii and areas hold 50 % and 90 % of the probability if it was taken here, null where unknown."""
+    """Where one photo was taken, in the region asked about; `located` is false where it is held to be from elsewhere,
+    or the region has no imagery but what was made up (`status`). The radii and areas hold 50 % and 90 % of the
+    probability if it was taken here, null where unknown."""
 
     photo: str
     region: str
-    lat: float
-    lon: float
+    lat: Annotated[float | None, Field(description="Null where there is no imagery.")]
+    lon: float | None
     probability: Annotated[float, Field(description="Of the answer's cell.")]
     radius_50_m: float | None
     radius_90_m: float | None
@@ -39,6 +40,7 @@ class Located(BaseModel):
     heading_50_deg: float | None
     heading_90_deg: float | None
     located: bool
+    status: Annotated[str, Field(description="located, not here, or no imagery.")]
     not_here: Annotated[float, Field(description="Probability of not having been taken in the region.")]
     unexpanded: Annotated[float, Field(description="At most so much lies where the search did not look.")]
     search: str
