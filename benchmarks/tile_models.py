@@ -73,6 +73,9 @@ def enlargers(models: Mapping[str, TileModel], regression: Any) -> dict[str, Enl
         "regression, back-projected": lambda parents, zoom: consistent(regression(parents), parents),
     }
     for name, model in models.items():
+        ways[f"{name}'s decoder alone"] = lambda parents, zoom, model=model: model.decode(
+            model.encode(enlarged(parents)), parents
+        )
         ways[name] = lambda parents, zoom, model=model: (
             model.enlarge(parents, zoom, seeds=range(len(parents))).images
         )
@@ -171,7 +174,8 @@ def report(results: Mapping[str, Any], px: int) -> str:
         f"Written by `benchmarks/tile_models.py`. Tiles of {px} px on ground that was held out from training; means "
         "and their standard errors. The feature distance is LPIPS in form only (`generation/fidelity.py`): lower is "
         "better. Fine contrast is the tile's beside the truth's: 1.00 is as much, which is not the same as the right "
-        'one. "True codes" is what the tokenizer makes of the true tile\'s codes, which no model of codes can be '
+        "one. A decoder alone is given the codes of the parent enlarged, and nothing is generated. "
+        '"True codes" is what the tokenizer makes of the true tile\'s codes, which no model of codes can be '
         "expected to surpass. All is brought into line with the parent (back-projection) but bicubic and the plain "
         f"regression. One thread, batches of {BATCH}.",
         "",

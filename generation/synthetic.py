@@ -50,6 +50,7 @@ from tiles.view import empty_view
 from tiles.warp import MARGIN_PX, Canvas, render
 
 MAX_LEVELS = 4
+SAID = "partly synthetic, made up by a model"  # before the attribution of the imagery
 KEPT_BYTES = 128 * 2**20
 NEARLY = 0.1  # of a level: a window so little finer than the imagery is shown as it is
 OPTIONS = ("levels", "gaps", "seed", "model", "over")
@@ -137,21 +138,13 @@ class SyntheticSource(Source):
         self._mark = Mark(key_of_user(), self._maker.token_px)
         self._list = self._mark.list_of(seed)
         self.crs, self.bounds = source.crs, source.bounds
+        self.attribution = "; ".join(filter(None, (SAID, source.attribution)))
         finer = [source.gsd_m / 2**level for level in range(levels, 0, -1)]
         self.gsd_m, self.levels_m = source.gsd_m / 2**levels, (*finer, *source.levels_m)
         px = self._maker.model.px
         self._grid, self._mosaic = PixelGrid(source, px), Mosaic(px, px // 4)
         self._kept: OrderedDict[Place, Window4] = OrderedDict()
         self._locks: dict[int, threading.RLock] = {}
-
-    @property
-    def attribution(self) -> str:
-        """Says that it is synthetic, and whom to name for the imagery."""
-        return "; ".join(filter(None, ("partly synthetic, made up by a model", self.source.attribution)))
-
-    @attribution.setter
-    def attribution(self, of_imagery: str) -> None:
-        self.source.attribution = of_imagery
 
     @property
     def real(self) -> Source:

@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 DEFAULT_BYTES = 256 * 2**20
 
 
+class _Work(Future[NDArray[np.uint8] | None]):
+    """An array being made. shared: others wait for it."""
+
+    shared = False
+
+
 class TileCache:
     """Arrays by key, the least recently used dropped first; safe between threads.
 
     max_bytes: what all arrays together may take; a larger array is made but never kept. Of several threads that
-    want the same key at once one makes it and the others wait for it. Arrays are shared: they are made read-only.
+    want the same key at once one makes it and the others wait for it. Arrays that others may have too are read-only.
     A forked child starts with an empty cache. No finalizer may call in: it may run while this thread has the lock.
     """
 
@@ -37,21 +43,24 @@ class TileCache:
                 return self._arrays[key]
             others = self._making.get(key)
             if others is None:
-                mine = self._making[key] = Future()
+                mine = self._making[key] = _Work()
+            else:
+                others.shared = True
         if others is not None:
             return others.result()
+        array = None
         try:
             array = make()
-            if array is not None:
-                self._keep(key, array)
-            mine.set_result(array)
-            return array
         except BaseException as error:
             mine.set_exception(error)
             raise
         finally:
             with self._lock:
                 self._making.pop(key, None)  # gone where `make` forked and this is the child
+                if array is not None and (self._keep(key, array) or mine.shared):
+                    array.flags.writeable = False
+        mine.set_result(array)
+        return array
 
     def forget(self, owner: Hashable) -> None:
         """Drop the arrays whose key, a tuple, begins with `owner`."""
@@ -64,15 +73,15 @@ class TileCache:
         """What the arrays take now."""
         return self._bytes
 
-    def _keep(self, key: Hashable, array: NDArray[np.uint8]) -> None:
-        array.flags.writeable = False
+    def _keep(self, key: Hashable, array: NDArray[np.uint8]) -> bool:
+        """Whether there is room for it."""
         if array.nbytes > self.max_bytes:
-            return
-        with self._lock:
-            self._arrays[key] = array
-            self._bytes += array.nbytes
-            while self._bytes > self.max_bytes:
-                self._drop(next(iter(self._arrays)))
+            return False
+        self._arrays[key] = array
+        self._bytes += array.nbytes
+        while self._bytes > self.max_bytes:
+            self._drop(next(iter(self._arrays)))
+        return True
 
     def _drop(self, key: Hashable) -> None:
         self._bytes -= self._arrays.pop(key).nbytes
@@ -80,7 +89,7 @@ class TileCache:
     def _start_empty(self) -> None:
         self._lock = threading.Lock()  # another thread may have held the parent's
         self._arrays: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
-        self._making: dict[Hashable, Future[NDArray[np.uint8] | None]] = {}
+        self._making: dict[Hashable, _Work] = {}
         self._bytes = 0
 
 

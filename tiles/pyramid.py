@@ -96,7 +96,8 @@ class Pyramid:
         if pixels is None:
             return None
         if pixels.shape[2] == 3:
-            return View(pixels.copy(), np.ones((px, px), np.bool_))
+            own = pixels if pixels.flags.writeable else pixels.copy()
+            return View(own, np.ones((px, px), np.bool_))
         if aligned.source is not self.source or not aligned.level.complete:
             return None  # something coarser may show in the holes
         mask = pixels[..., 3] >= 128

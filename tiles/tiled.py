@@ -60,7 +60,8 @@ class TiledSource(Source):
         return view
 
     def pixels(self, level: Level, col: int, row: int, px: int) -> NDArray[np.uint8] | None:
-        """A tile shrunk to px x px: (px, px, 3), or (px, px, 4) where not all is opaque; read-only, shared.
+        """A tile shrunk to px x px: (px, px, 3), or (px, px, 4) where not all is opaque; read-only where
+        others may have it too.
 
         None where there is none. Raises TilesError for a damaged tile.
         """

@@ -74,7 +74,8 @@ class Region:
         """
         try:
             source = tiles.open(imagery or self._uris())
-            source.attribution = source.attribution or self.attribution
+            if not source.real.attribution:  # what is made up names itself
+                source.attribution = "; ".join(filter(None, (source.attribution, self.attribution)))
             return tiles.Pyramid(
                 source,
                 crs=self.crs,

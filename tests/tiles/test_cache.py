@@ -42,6 +42,24 @@ def test_what_is_larger_than_the_cache_is_given_but_turns_nothing_out():
     cache.get("small", lambda: pytest.fail("it was there"))
 
 
+def test_an_array_can_be_changed_only_where_nobody_else_has_it():
+    cache = TileCache(100)
+    assert cache.get("large", lambda: array(101)).flags.writeable
+
+    def make():
+        begun.set()
+        while not cache._making["large"].shared:
+            time.sleep(0.001)
+        return array(101)
+
+    begun = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, "large", make)
+        begun.wait()
+        second = pool.submit(cache.get, "large", make)
+        assert first.result() is second.result() and not first.result().flags.writeable
+
+
 def test_what_does_not_exist_is_asked_for_again():
     cache, asked = TileCache(100), []
     for _ in range(2):

@@ -135,6 +135,12 @@ def test_with_the_real_imagery_at_hand_finer_made_up_pixels_change_nothing(dream
     assert localizer.locate_photo(photo, region) == localizer.locate_photo(photo, plain)
 
 
+def test_the_region_names_whom_the_imagery_does_not(dreaming, tiny_data):
+    plain = tiles.open(tiny_data / "city.tif")
+    source = replace(dreaming(everywhere, real=plain), attribution="the town").open().source
+    assert source.attribution == "made up; the town"
+
+
 def test_features_are_those_of_the_real_part(dreaming, tiny_data, tiny_pointer):
     model = Localizer.from_pretrained(tiny_pointer, device="cpu").model
     region = dreaming(in_the_west)
