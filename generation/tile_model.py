@@ -28,6 +28,7 @@ from generation.tile_tokenizer import TileTokenizer
 from generation.tokenizer import CNNConfig
 
 BACK_PROJECTIONS = 4
+BORDER_PX = 2  # of what is known around a gap, which what fills it must meet
 SHIPPED = Path(__file__).parent / "assets" / "tiles"  # a small VAR, as configs/tiles_var.toml trains it
 
 
@@ -142,9 +143,8 @@ class TileModel(nn.Module):
         hook = self._keeping(latent, known)
         codes = self._run(control, zoom, seeds, [*processors, nucleus(k, p)], given=given, hook=hook)
         made = self.tokenizer.decode(codes, big, seen)
-        if parents is not None:
-            made = consistent(made, parents)
-        return Made(codes, _joined(made, tiles, known))
+        made = _met(made, tiles, known) if parents is None else consistent(made, parents)
+        return Made(codes, torch.where(known[:, None], tiles, made))
 
     def _keeping(self, latent: Tensor, known: Tensor) -> Hook:
         """Puts the codes of what is known in the place of those made."""
@@ -253,7 +253,7 @@ def _pulled(weighed: Tensor, weight: Tensor) -> Tensor:
     return torch.where(weight > 0, mean, fine)
 
 
-def _joined(made: Tensor, tiles: Tensor, known: Tensor) -> Tensor:
-    """Tiles where they are known, and elsewhere what was made, shifted smoothly so that it meets them."""
-    shifted = made + spread(tiles - made, known)
-    return torch.where(known[:, None], tiles, shifted.clamp(-1, 1))
+def _met(made: Tensor, tiles: Tensor, known: Tensor) -> Tensor:
+    """What was made for gaps, shifted smoothly so that it meets what is known at their borders."""
+    border = known & (F.max_pool2d((~known)[:, None].float(), 2 * BORDER_PX + 1, 1, BORDER_PX)[:, 0] > 0)
+    return (made + spread(tiles - spread(made, ~known), border)).clamp(-1, 1)
