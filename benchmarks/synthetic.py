@@ -2,9 +2,9 @@
 
     python -m benchmarks.synthetic zoomloc/assets/demo/city.tif --out docs/results/synthetic.json
 
-Seams: the mean difference of neighbouring pixels across the lines where windows meet, over that across all other lines;
-1 where nothing can be seen. Of what is made with the strips of neighbours known (as it is), of windows made each by
-itself and laid side by side, and of real imagery along the same lines.
+Seams: the mean difference of neighbouring pixels across the lines where windows begin and end, over that across other
+lines between tokens; 1 where nothing can be seen. Of what is made in windows that overlap (as it is), of windows made
+each by itself and laid side by side, and of real imagery along the same lines.
 """
 
 import json
@@ -25,12 +25,13 @@ from zoomloc.files import atomic
 TILE_PX = 256
 
 
-def seam(image: Pixels, lines: list[int]) -> float:
-    """image: (h, w, 3). lines: the first columns beyond each border of windows; rows likewise."""
+def seam(image: Pixels, lines: list[int], every: int = 1) -> float:
+    """image: (h, w, 3). lines: the first columns beyond each border of windows; rows likewise. every: of so many lines
+    one is compared with them, so that the borders of tokens are compared with borders of tokens."""
     grey = image.astype(float).mean(-1)
     along = [np.abs(np.diff(each, axis=1)).mean(0) for each in (grey, grey.T)]
     at = np.array(lines) - 1
-    inside = np.setdiff1d(np.arange(len(along[0])), at)
+    inside = np.setdiff1d(np.arange(every - 1, len(along[0]), every), at)
     return float(np.mean([a[at].mean() for a in along]) / np.mean([a[inside].mean() for a in along]))
 
 
@@ -41,13 +42,13 @@ def measure(uri: str, model: str | None, *, n_tiles: int) -> dict[str, Any]:
     mosaic, side = source._mosaic, source._grid.side(1)
     px = n_tiles * TILE_PX
     rows = cols = range(px)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     made = source.canvas(1, rows, cols)[..., :3]
-    seconds = time.perf_counter() - began
+    seconds, used = time.perf_counter() - began, time.process_time() - used
     again = time.perf_counter()
     source.canvas(1, rows, cols)
     kept = time.perf_counter() - again
-    period = 2 * mosaic.step
+    period, token = 2 * mosaic.step, source._maker.token_px
     lines = sorted(
         edge for start in range(0, px, period) for edge in (start, start + mosaic.px) if 0 < edge < px
     )
@@ -59,11 +60,13 @@ def measure(uri: str, model: str | None, *, n_tiles: int) -> dict[str, Any]:
         "imagery": Path(uri).name,
         "tiles": n_tiles**2,
         "tiles_a_second": n_tiles**2 / seconds,
+        "processor_seconds_a_tile": used / n_tiles**2,
         "tiles_a_second_kept": n_tiles**2 / kept,
+        "between_tokens": seam(made, list(range(token, px, token))),
         "seams": {
-            "as it is": seam(made, lines),
-            "windows side by side": seam(alone, alone_lines),
-            "real, same lines": seam(true, lines),
+            "as it is": seam(made, lines, token),
+            "windows side by side": seam(alone, alone_lines, token),
+            "real, same lines": seam(true, lines, token),
         },
     }
 
@@ -95,8 +98,10 @@ def page(report: dict[str, Any], command: str) -> str:
         f"{report['tiles']} tiles of {TILE_PX} px, one level finer than {report['imagery']}.", "",
         "| | |", "|---|---|",
         f"| tiles made a second | {report['tiles_a_second']:.2f} |",
+        f"| processor time a tile, s | {report['processor_seconds_a_tile']:.2f} |",
         f"| tiles a second that are kept already | {report['tiles_a_second_kept']:,.0f} |",
-        *(f"| seam energy, {name} | {value:.3f} |" for name, value in seams.items()), "",
+        *(f"| seam energy, {name} | {value:.3f} |" for name, value in seams.items()),
+        f"| difference between tokens, over that elsewhere | {report['between_tokens']:.3f} |", "",
     ])  # fmt: skip
 
 

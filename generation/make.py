@@ -3,7 +3,7 @@
     python -m generation.sample runs/tiles-var/checkpoint tile.png --zoom 19 --out made
     python -m generation.sample runs/tiles-var/checkpoint --source city.tif --at 51.46,9.55 --zoom 19 --out made
 
-This module, `windows` and `train` are on the map's side: they alone of `generation` know the package `tiles`.
+This module, `windows` and `train` are on the map's side: they know the package `tiles`.
 """
 
 from pathlib import Path

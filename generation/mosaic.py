@@ -1,14 +1,17 @@
 """Windows that overlap, and in which order they are made so that none needs one that comes after it.
 
 A plane of pixels is covered with square windows, each of which shares a strip with its neighbours. Windows of even rows
-and columns are made first; those between them know the strips of those before, and go on from there. So there are no
-seams to blend, and what a window shows depends on at most eight neighbours, whichever is asked for first.
+and columns are made first; those between them pass into those before in the strips. What a window shows depends on at
+most eight neighbours, whichever is asked for first.
 """
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 TURNS = 4
 SLOTS = 4
@@ -51,6 +54,14 @@ class Mosaic:
     @property
     def step(self) -> int:
         return self.px - self.overlap
+
+    def weights(self, place: Place) -> NDArray[np.float32]:
+        """(px, px) how much of its own a window shows, where an earlier one shows something too: none at its edge."""
+        inwards = (np.minimum(np.arange(self.px), np.arange(self.px)[::-1]) + 0.5) / self.overlap
+        along = np.minimum(inwards, 1).astype(np.float32)
+        down = along if place.turn >= 2 else np.ones_like(along)
+        right = along if place.turn % 2 else np.ones_like(along)
+        return np.asarray(down[:, None] * right)
 
     def touching(self, level: int, rows: range, cols: range) -> list[Place]:
         """The windows that have some of the pixels of these rows and columns, which start at 0 or later."""

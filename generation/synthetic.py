@@ -116,8 +116,8 @@ class SyntheticSource(Source):
     """Imagery with made-up detail and filled gaps; see the head of this module. Raises TilesError.
 
     What shows at a place depends on the imagery, the model, the seed and the key alone: windows of a fixed grid are
-    made one after the other, from coarse to fine and in the turns of `mosaic`, each under the control of the coarser
-    level and of what its neighbours show already.
+    made from coarse to fine, each under the control of the coarser level, and pass into each other where they overlap,
+    in the turns of `mosaic`. Passing over leaves the mark: neighbours lie on the same side of the same planes.
     """
 
     synthetic = True
@@ -207,7 +207,7 @@ class SyntheticSource(Source):
     def _made(self, batch: list[Place | None], shown: Mapping[Place, Window4]) -> dict[Place, Window4]:
         """A batch of windows; shown: those before them."""
         begun = {place: self._begun(place, shown) for place in batch if place is not None}
-        todo = [place if place and (begun[place][..., 3] == NOTHING).any() else None for place in batch]
+        todo = [place if place and (begun[place][..., 3] != REAL).any() else None for place in batch]
         if any(todo):
             begun |= self._completed(todo, begun)
         return begun
@@ -219,9 +219,10 @@ class SyntheticSource(Source):
         if place.level <= 0:
             view = self.source.read(self._grid.bounds(place.level, rows, cols), self.crs, window.shape[:2])
             window[view.real, :3], window[view.real, 3] = view.pixels[view.real], REAL
-        for other in place.before:
-            _paste(shown[other], *self._mosaic.pixels(other), window, rows, cols)
-        return window
+        strips = np.zeros_like(window)
+        for other in sorted(place.before, key=lambda other: other.turn):
+            _paste(shown[other], *self._mosaic.pixels(other), strips, rows, cols)
+        return np.where(window[..., 3:] == REAL, window, strips)
 
     def _completed(self, batch: list[Place | None], begun: Mapping[Place, Window4]) -> dict[Place, Window4]:
         """Windows of one level with what was missing made up."""
@@ -230,7 +231,7 @@ class SyntheticSource(Source):
         blank = np.zeros((px, px, 4), np.uint8)
         tiles_ = _images([blank if place is None else begun[place] for place in batch])
         known = torch.from_numpy(
-            np.stack([begun[p][..., 3] != NOTHING if p else blank[..., 3] > 0 for p in batch])
+            np.stack([begun[p][..., 3] == REAL if p else blank[..., 3] == REAL for p in batch])
         )
         parents = None
         if level > self._grid.coarsest:
@@ -241,9 +242,10 @@ class SyntheticSource(Source):
         for i, place in enumerate(batch):
             if place is not None:
                 done[place] = window = begun[place].copy()
-                new = window[..., 3] == NOTHING
-                window[new, :3] = _pixels(made[i])[new]
-                window[..., :3] = self._mark.moved(window[..., :3], new, self._list, self._origin(place))
+                new, own = window[..., 3] != REAL, _pixels(made[i])
+                own = self._mark.moved(own, new, self._list, self._origin(place))
+                own = _mixed(own, window, self._mosaic.weights(place))
+                window[new, :3] = own[new]
                 kind = np.full((px, px), IN_GAP, np.uint8)
                 if level > 0:
                     kind[(above[place][..., 3] > IN_GAP).repeat(2, 0).repeat(2, 1)] = FINER
@@ -315,7 +317,7 @@ def _span(start: float, stop: float, n: int) -> range:
 def _paste(
     window: Window4, its_rows: range, its_cols: range, canvas: Window4, rows: range, cols: range
 ) -> None:
-    """Put the part of a window that lies on a canvas there, where nothing is yet."""
+    """Put the part of a window that lies on a canvas there."""
     top, bottom = max(its_rows.start, rows.start), min(its_rows.stop, rows.stop)
     left, right = max(its_cols.start, cols.start), min(its_cols.stop, cols.stop)
     if top >= bottom or left >= right:
@@ -324,7 +326,13 @@ def _paste(
         top - its_rows.start : bottom - its_rows.start, left - its_cols.start : right - its_cols.start
     ]
     there = canvas[top - rows.start : bottom - rows.start, left - cols.start : right - cols.start]
-    np.copyto(there, part, where=(there[..., 3] == NOTHING)[..., None])
+    there[:] = part
+
+
+def _mixed(own: NDArray[np.uint8], begun: Window4, weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """What a window shows of its own, passing into what its neighbours show in the strips that they share."""
+    weight = np.where(begun[..., 3] == NOTHING, np.float32(1), weights)[..., None]
+    return np.rint(own * weight + begun[..., :3] * (1 - weight)).astype(np.uint8)
 
 
 def _images(windows: list[Window4]) -> Tensor:

@@ -2,7 +2,7 @@
 
     python -m generation.train configs/tiles_tokenizer.toml configs/tiles_var.toml
 
-This module, `windows` and `make` are on the map's side: they alone of `generation` know the package `tiles`.
+This module, `windows` and `make` are on the map's side: they know the package `tiles`.
 """
 
 import json

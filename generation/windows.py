@@ -1,6 +1,6 @@
 """Random windows of a tile pyramid to learn from.
 
-This module, `train` and `make` are on the map's side: they alone of `generation` know the package `tiles`.
+This module, `train` and `make` are on the map's side: they know the package `tiles`.
 """
 
 import glob

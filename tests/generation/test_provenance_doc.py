@@ -49,3 +49,14 @@ def test_what_it_says_of_the_detector_is_so():
     detector = Detector(Mark("any", 8))
     assert f"{detector.n_tests:,} ways" in DOC
     assert bounded(6.12, detector.n_tests) <= 1e-3 < bounded(6.10, detector.n_tests)
+
+
+def test_what_the_shipped_model_makes_is_found():
+    from generation.mark import Detector, Mark
+
+    real = tiles.open(ROOT / "zoomloc" / "assets" / "demo" / "city.tif")
+    source = tiles.open(f"synthetic:{real.uri}")
+    west, north, side = real.bounds.west + 300, real.bounds.north - 300, 64 * real.gsd_m
+    view = source.read(tiles.Bounds(west, north - side, west + side, north), real.crs, (128, 128))
+    assert view.synthetic.all()
+    assert Detector(Mark("zoomloc", 8), scales=(1.0,)).find(view.pixels[3:, 6:]).p_value < 1e-3
