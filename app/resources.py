@@ -6,16 +6,21 @@ from queue import Queue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from tiles import Pyramid
+from tiles.inspect import Info, info
 from zoomloc.region import Region
 
 if TYPE_CHECKING:
+    from app.places import Seen
     from zoomloc.localizer import Localizer
 
 # A region with more inner cells than this is encoded as photos ask for it, or once and for all on the page of regions.
 FILL_CELLS = 600
+COVERAGE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,31 @@ def served(path: Path) -> str:
     address: Queue[str] = Queue()
     Thread(target=serve, args=(app,), kwargs={"port": 0, "ready": address.put}, daemon=True).start()
     return address.get(timeout=30).rstrip("/")
+
+
+@st.cache_resource(show_spinner="Looking at the imagery …")
+def covered(path: Path) -> tuple[Info, NDArray[np.bool_]]:
+    """What a region's imagery is, and where in its square there is any, (COVERAGE_PX, COVERAGE_PX).
+
+    Raises RegionError or tiles.TilesError."""
+    both = pyramid(path)
+    return info(both.source), both.real.view(*region(path).grid.root, COVERAGE_PX).real
+
+
+@st.cache_resource(show_spinner="Looking at the imagery …", max_entries=16)
+def looked(imagery: str) -> Info:
+    """What imagery is. Raises RegionError."""
+    from app import places  # whose imports take seconds
+
+    return places.look(imagery)
+
+
+@st.cache_resource(show_spinner="Looking at the square …", max_entries=16)
+def seen(imagery: str, lat: float, lon: float, side_m: float) -> "Seen":
+    """A first look at a square of imagery. Raises RegionError or tiles.TilesError."""
+    from app import places
+
+    return places.see(imagery, lat=lat, lon=lon, side_m=side_m)
 
 
 SOURCE = "region"  # its name on the server

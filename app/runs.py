@@ -87,9 +87,9 @@ class Run:
         Thread(target=process.wait, daemon=True).start()  # or it would stay in the list of processes
 
     def stop(self) -> None:
-        """As Ctrl-C does: what is done is kept."""
+        """What is done is kept, however a run ends. Not as Ctrl-C does: who started the app may have that ignored."""
         if _alive(self.folder):
-            os.kill(int((self.folder / "pid").read_text()), signal.SIGINT)
+            os.kill(int((self.folder / "pid").read_text()), signal.SIGTERM)
 
 
 def begin(

@@ -24,6 +24,9 @@ from zoomloc.region import Region
 HEAT_PX = 512
 THUMBNAIL_PX = 480
 VIEW_PX = 256
+# Of the coverage, red, green, blue, alpha: where there is imagery, and in turn where there is none.
+COVERED, BLANK, BETWEEN = (0, 114, 178, 70), (213, 94, 0, 255), (255, 255, 255, 200)
+HATCH_PX = 12
 
 
 def of_region(region: Region, pyramid: Pyramid, server: str) -> dict[str, Any]:
@@ -117,9 +120,24 @@ def _view(
 
 def _heat(posterior: NDArray[np.float32], region: Region) -> dict[str, Any]:
     """The posterior as a picture in Web Mercator, and its bounds [[south, west], [north, east]]."""
-    glow = heat(posterior, region.branch, at_most_px=HEAT_PX)
+    return _overlay(heat(posterior, region.branch, at_most_px=HEAT_PX), region)
+
+
+def coverage(mask: NDArray[np.bool_], region: Region) -> dict[str, Any]:
+    """Where there is imagery, (n, n) over the square, as a picture likewise: blue, and hatched where there is none."""
+    rows, cols = np.indices(mask.shape)
+    colours = np.full((*mask.shape, 4), BETWEEN)
+    colours[(rows + cols) % HATCH_PX < HATCH_PX // 3] = BLANK
+    colours[mask] = COVERED
+    return _overlay(colours, region)
+
+
+def _overlay(colours: NDArray[Any], region: Region) -> dict[str, Any]:
+    """Colours (n, n, 4) over the square as a picture in Web Mercator, and its bounds [[south, west], [north, east]]."""
     rows, cols, inside, bounds = _mercator(region)
-    picture = glow[(rows * len(glow)).astype(int), (cols * len(glow)).astype(int)] * inside[..., None]
+    picture = (
+        colours[(rows * len(colours)).astype(int), (cols * len(colours)).astype(int)] * inside[..., None]
+    )
     return {"picture": _data_uri(Image.fromarray(picture.astype(np.uint8)), "PNG"), "bounds": bounds}
 
 

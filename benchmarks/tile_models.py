@@ -69,6 +69,7 @@ def enlargers(models: Mapping[str, TileModel], regression: Any) -> dict[str, Enl
     """By name: what makes tiles of their parents."""
     ways: dict[str, Enlarge] = {
         "bicubic": lambda parents, zoom: enlarged(parents),
+        "bicubic, back-projected": lambda parents, zoom: consistent(enlarged(parents), parents),
         "regression": lambda parents, zoom: regression(parents).clamp(-1, 1),
         "regression, back-projected": lambda parents, zoom: consistent(regression(parents), parents),
     }
@@ -176,8 +177,8 @@ def report(results: Mapping[str, Any], px: int) -> str:
         "better. Fine contrast is the tile's beside the truth's: 1.00 is as much, which is not the same as the right "
         "one. A decoder alone is given the codes of the parent enlarged, and nothing is generated. "
         '"True codes" is what the tokenizer makes of the true tile\'s codes, which no model of codes can be '
-        "expected to surpass. All is brought into line with the parent (back-projection) but bicubic and the plain "
-        f"regression. One thread, batches of {BATCH}.",
+        "expected to surpass. All is brought into line with the parent (back-projection) but plain bicubic and the "
+        f"plain regression. One thread, batches of {BATCH}.",
         "",
         "Parameters: "
         + ", ".join(f"{name} {n / 1e6:.2f} M" for name, n in results["parameters"].items())

@@ -74,6 +74,13 @@ class _Decoder(ZoomDecoder):
     def action_embed(self, child: Tensor) -> Tensor:  # type: ignore[override]
         return self._graphs.run("choice", child=child)[0]
 
+    def forward(self, photo: Tensor, views: Tensor, actions: Tensor) -> Tensor:
+        context, cache, logits = photo, self.start(), []
+        for view, child in zip(views.unbind(1), actions.unbind(1), strict=True):
+            logits.append(self.step(context, view, cache))
+            context = self.action_embed(child)
+        return torch.stack(logits, dim=1)
+
     def start(self) -> Cache:
         return Cache(0)
 

@@ -149,6 +149,7 @@ class View {
     this.dots();
     if (!scene.photo) {
       this.lit.clearLayers();
+      if (scene.coverage) this.L.imageOverlay(scene.coverage.picture, scene.coverage.bounds, { alt: "coverage" }).addTo(this.drawn);
       this.outline(scene.region.ring, this.drawn, 2);
       const focus = scene.others?.find(other => other.key === scene.focus);
       if (focus && scene.focus !== before.focus) this.go(this.L.latLng(focus.at).toBounds(20 * this.sides_m.at(-1)));

@@ -12,7 +12,7 @@ from app import locating, resources
 from app.settings import DEMO, Settings
 from zoomloc.region import Region
 
-PAGE = Path(app.__file__).parent / "pages" / "locate.py"
+PAGE = Path(app.__file__).parent / "screens" / "locate.py"
 PHOTOS = DEMO / "photos"
 TIMEOUT_S = 120  # of the first run, which loads the model
 

@@ -123,6 +123,17 @@ def test_the_heat_lies_where_the_leaf_is(region, path):
     assert np.hypot(x - centre[0], y - centre[1]) < region.grid.leaf_m / 4
 
 
+def test_the_coverage_is_blue_where_there_is_imagery_and_hatched_where_there_is_none(region):
+    mask = np.zeros((64, 64), bool)
+    mask[:, :32] = True  # the west
+    drawn = scene.coverage(mask, region)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(drawn["picture"].partition(",")[2]))))
+    west, east = picture[200:300, 100:150].reshape(-1, 4), picture[200:300, 350:400].reshape(-1, 4)
+    assert {tuple(colour) for colour in west.tolist()} == {scene.COVERED}
+    assert {tuple(colour) for colour in east.tolist()} == {scene.BLANK, scene.BETWEEN}
+    assert np.shape(drawn["bounds"]) == (2, 2)
+
+
 def test_a_scene_is_json_and_tells_of_cells_views_and_the_true_place(region):
     path = (6, 9, 3)
     given, prediction = _given(), _prediction(region, path)

@@ -13,7 +13,7 @@ from app.settings import DEMO, Settings
 from zoomloc import tables
 from zoomloc.rows import Row
 
-PAGES = Path(app.__file__).parent / "pages"
+SCREENS = Path(app.__file__).parent / "screens"
 TIMEOUT_S = 120
 
 
@@ -23,7 +23,7 @@ def opened(monkeypatch, tmp_path, no_network):
         monkeypatch.setenv(name, value)
 
     def run(name: str) -> AppTest:
-        page = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=TIMEOUT_S).run()
+        page = AppTest.from_file(str(SCREENS / f"{name}.py"), default_timeout=TIMEOUT_S).run()
         assert not page.exception
         return page
 
@@ -88,3 +88,8 @@ def test_the_card_of_the_model_is_shown(opened):
     card = (DEMO / "checkpoint" / "README.md").read_text(encoding="utf-8")
     assert page.markdown[0].value.strip() == card.strip()
     assert "what it says may mean little" in page.warning[0].value
+
+
+def test_no_screen_is_run_without_the_frame_of_the_app():
+    """Streamlit takes every script in a folder "pages" beside its own for a page with a frame of Streamlit's."""
+    assert not (Path(app.__file__).parent / "pages").exists()

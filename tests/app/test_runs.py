@@ -70,7 +70,7 @@ def test_a_run_is_running_then_stopped_then_done(run, monkeypatch):
     signals = []
     monkeypatch.setattr(os, "kill", lambda pid, number: signals.append((pid, number)))
     run.stop()
-    assert signals[-1] == (Process.pid, signal.SIGINT)
+    assert signals[-1] == (Process.pid, signal.SIGTERM)
     monkeypatch.undo()
     (run.folder / "pid").write_text("no number")
     (run.folder / runs.LOG).write_text("noise\nzoomloc: interrupted\n")

@@ -1,5 +1,6 @@
 """Exported models say what those they came from say, to 1e-4, whatever the size of a batch."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -148,6 +149,23 @@ def test_eight_bit_graphs_are_smaller_and_nearly_as_good(both, tmp_path, monkeyp
     found = runtime.load(small).encode_photos(photos).flatten(1)
     assert float((found - expected).abs().max()) > PARITY
     assert float(torch.cosine_similarity(found, expected).min()) > 0.99
+
+
+def test_an_exported_checkpoint_is_calibrated_as_the_one_it_came_from(both, tiny_data, tmp_path):
+    trained, exported, model = both
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    region = json.loads((data / "region.json").read_text())
+    (data / "region.json").write_text(json.dumps(region | {"depth": 3}))
+    fitted = []
+    for folder in (trained, exported):
+        own = Path(shutil.copytree(folder, tmp_path / folder.name))
+        done = CliRunner().invoke(app, ["calibrate", str(own), str(data)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        fitted.append(checkpoint.load_calibration(own, model))
+    assert fitted[0] != _fitted(model.config.width), "in place of the one that went with the export"
+    assert fitted[1].side_m == fitted[0].side_m
+    assert fitted[1].temperature == pytest.approx(fitted[0].temperature, rel=0.05)
+    assert fitted[1].threshold == pytest.approx(fitted[0].threshold, rel=0.05)
 
 
 def test_mistakes_are_told_in_one_line(both, tmp_path):

@@ -103,10 +103,9 @@ class Walks(Batch):
         ]
         rows = {}
         for job, *beliefs in zip(order, *by_region, strict=True):
-            each = zip(beliefs, self.regions, strict=True)
             leaves = [
                 replace(belief.leaves(region.grid), closed=self.localizer.index(region).closed)
-                for belief, region in each
+                for belief, region in zip(beliefs, self.regions, strict=True)
             ]
             rows[job] = super()._row(_decoded(job, notes[job]), leaves, 0.0)
         odd = f"tells its time with{'out' if zoned else ''} a zone, unlike most of its walk; let all have one, or none"

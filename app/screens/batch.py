@@ -10,6 +10,7 @@ from app import choosing, map, resources, runs, scene, settings
 from app.words import length, percent
 from tiles.errors import TilesError
 from zoomloc import tables
+from zoomloc.batch.tally import without_file
 from zoomloc.errors import PhotoError, ZoomlocError
 from zoomloc.photo import load
 from zoomloc.rows import STATUSES, Row
@@ -129,7 +130,7 @@ def results(run: runs.Run, rows: Sequence[Row]) -> None:
     map.show(drawn, key="batch-map", on=acted)
     shown = [{column: row.as_dict()[column] for column in COLUMNS} for row in rows]
     for row, cells in zip(rows, shown, strict=True):
-        cells |= {"file": Path(row.name).name, "reason": row.reason or ""}
+        cells |= {"file": Path(row.name).name, "reason": without_file(row)}
     st.dataframe(
         shown,
         key="table",
@@ -137,6 +138,7 @@ def results(run: runs.Run, rows: Sequence[Row]) -> None:
         selection_mode="single-row",
         hide_index=True,
         height=280,
+        placeholder="",
         column_config={
             "confidence": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
             "lat": st.column_config.NumberColumn(format="%.6f"),
