@@ -333,7 +333,12 @@ def main() -> None:
     results = {
         "command": f"python benchmarks/tiles.py --side {options.side} --seconds {options.seconds} --threads "
         + " ".join(map(str, options.threads)),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+            "load": round(os.getloadavg()[2], 1),  # of the last quarter of an hour: 1 where nothing else ran
+        },
         "versions": {name: found for name in PACKAGES if (found := installed(name, options))},
         "side_px": options.side,
         "minutes": round((time.perf_counter() - begun) / 60, 1),
@@ -435,7 +440,8 @@ def report(results: dict) -> str:
         "# Windows a second",
         "",
         f"`{results['command']}` on {results['machine']['cores']} cores ({results['machine']['processor']}), "
-        f"{versions}. {PX} x {PX} px out of {results['side_px']:,} px a side, JPEG quality {QUALITY}; "
+        f"load {results['machine']['load']}, {versions}. "
+        f"{PX} x {PX} px out of {results['side_px']:,} px a side, JPEG quality {QUALITY}; "
         "files in the system's cache; "
         f"made and measured in {results['minutes']} minutes. All keep {CACHE_MB} MB of decoded tiles or blocks. "
         "The floor decodes the JPEG tiles touched and warps once, keeping nothing.",
