@@ -7,7 +7,7 @@ space. No original is ever changed; with --blur the new folder gets blurred JPEG
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -15,13 +15,14 @@ import geopandas as gpd
 import typer
 
 from data_prep import blur as blurring
-from data_prep import bring, duplicates, gpx, report, shots
+from data_prep import bring, duplicates, report, shots
 from data_prep.journal import Journal
 from data_prep.region import adopt, advice
 from data_prep.report import Rejected
 from data_prep.shots import Shot
-from zoomloc import manifest, photo
+from zoomloc import gpx, manifest, photo
 from zoomloc.errors import ConfigError, PhotoError, SourceError
+from zoomloc.gpx import Clock
 from zoomloc.progress import progress
 from zoomloc.region import Region
 
@@ -40,25 +41,6 @@ class Row:
     lon: float
     moment: datetime | None
     sequence: str | None
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Where and when photos were taken that do not say so themselves.
-
-    offset: how far a camera's clock without a zone is ahead of UTC. max_gap_s: between points of a track.
-    """
-
-    tracks: tuple[gpx.Track, ...] = ()
-    offset: timedelta | None = None
-    max_gap_s: float = 30.0
-
-    def moment(self, shot: Shot) -> datetime | None:
-        """When a photo was taken, with a zone."""
-        taken = datetime.fromisoformat(shot.captured_at) if shot.captured_at else None
-        if taken is None or taken.tzinfo:
-            return taken
-        return None if self.offset is None else (taken - self.offset).replace(tzinfo=UTC)
 
 
 def import_photos(
@@ -117,14 +99,15 @@ def _place(shot: Shot, clock: Clock, max_error_m: float) -> Row | Rejected:
     """A photo with its position: its own, else that of the first track that covers its time."""
     if shot.projection not in manifest.PROJECTIONS:
         return Rejected(shot.name, f"a {shot.projection} panorama; only equirectangular ones can be used")
-    moment = clock.moment(shot)
+    taken = _taken(shot)
+    moment = clock.moment(taken)
     poor = shot.accuracy_m is not None and shot.accuracy_m > max_error_m
     if shot.lat is not None and shot.lon is not None and not poor:
         walk = Path(shot.name).parent.as_posix()
         return Row(shot, shot.name, shot.lat, shot.lon, moment, None if walk == "." else walk)
-    for track in clock.tracks:
-        if moment and (place := track.position(moment, max_gap_s=clock.max_gap_s)):
-            return Row(shot, shot.name, *place, moment, track.name)
+    if found := clock.place(taken):
+        track, place = found
+        return Row(shot, shot.name, *place, moment, track.name)
     return Rejected(shot.name, _placeless(shot, clock, max_error_m if poor else None))
 
 
@@ -137,9 +120,13 @@ def _placeless(shot: Shot, clock: Clock, max_error_m: float | None) -> str:
         return lacks if max_error_m is not None else f"{lacks} in its EXIF, its XMP or a sidecar"
     if not shot.captured_at:
         return f"{lacks}, and no time to find it in a track"
-    if not clock.moment(shot):
+    if not clock.moment(_taken(shot)):
         return f"{lacks}, and its clock has no zone; give --time-offset"
     return f"{lacks}, and no track covers its time"
+
+
+def _taken(shot: Shot) -> datetime | None:
+    return datetime.fromisoformat(shot.captured_at) if shot.captured_at else None
 
 
 def _without_copies(rows: Sequence[Row], rejected: list[Rejected]) -> list[Row]:

@@ -18,7 +18,7 @@ from app.command import main as open_app
 from tiles.errors import TilesError
 from zoomloc.batch.command import MIN_CONFIDENCE, batch, tag
 from zoomloc.errors import ConfigError, PhotoError, PriorError, ZoomlocError
-from zoomloc.options import Address, Device, Engine, EngineName, SearchName
+from zoomloc.options import Address, Device, Engine, EngineName, Gpx, SearchName, TimeOffset
 from zoomloc.serve.command import serve
 from zoomloc.track_command import track
 
@@ -208,6 +208,8 @@ def locate(
             min=0, help="Use the EXIF position, good to so many metres (1 sigma); 0: as the camera says."
         ),
     ] = None,
+    gpx: Gpx = None,
+    time_offset: TimeOffset = None,
     heading_prior: Annotated[
         float | None,
         typer.Option(min=0, help="Use the EXIF heading, good to so many degrees (1 sigma); 0: to 15."),
@@ -242,6 +244,7 @@ def locate(
     if search != SearchName.posterior and {near, within, gps_prior, heading_prior} != {None}:
         raise PriorError(f"--search {search}: cannot use what else is known; use --search posterior")
     common = priors.asked(place, near_text=near, within_text=within)
+    clock = priors.tracks(gpx or (), time_offset, gps_prior)
     localizer = Localizer.from_pretrained(checkpoint, device=device)
     index = localizer.index(place)  # refuses a region that does not fit before any photo is read
     found: list[Prediction] = []
@@ -252,9 +255,9 @@ def locate(
             began = perf_counter()
             try:
                 photo = load(path)
-                own = [] if gps_prior is None else priors.of_photo(photo, gps_prior or None)
+                own = [] if gps_prior is None else priors.of_photo(photo, gps_prior or None, clock=clock)
                 if gps_prior is not None and not own:
-                    typer.echo(f"zoomloc: {path}: has no EXIF position to use; located without", err=True)
+                    typer.echo(f"zoomloc: {path}: has no position to use; located without", err=True)
                 facing = [] if heading_prior is None else priors.facing_of_photo(photo, heading_prior or None)
                 if heading_prior is not None and not facing:
                     typer.echo(f"zoomloc: {path}: has no EXIF heading to use; located without", err=True)

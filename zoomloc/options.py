@@ -1,6 +1,7 @@
 """Options that several commands have."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,16 @@ class SearchName(StrEnum):
 
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Gpx = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="GPS track for --gps-prior, of photos without a position of their own; repeat for several."
+    ),
+]
+TimeOffset = Annotated[
+    str | None,
+    typer.Option(help="How far clocks without a time zone are ahead of UTC, for --gpx: +02:00, or seconds."),
+]
 
 
 class EngineName(StrEnum):

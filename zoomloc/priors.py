@@ -20,6 +20,8 @@ from pyproj import Geod
 from scipy.special import ndtr
 
 from zoomloc.errors import PriorError
+from zoomloc.gpx import Clock
+from zoomloc.gpx import clock as load_clock
 from zoomloc.grid import Grid
 from zoomloc.heading import BIN_DEG, BINS
 from zoomloc.photo import Photo
@@ -201,11 +203,32 @@ class _Even:
 # --- what a user writes
 
 
-def of_photo(photo: Photo, sigma_m: float | None = None, *, wrong: float = WRONG) -> list[Prior]:
-    """The position in a photo's EXIF, none where it has none. sigma_m: the camera's own word by default."""
-    if photo.lat is None or photo.lon is None:
-        return []
-    return [Around(photo.lat, photo.lon, sigma_m or photo.accuracy_m or GPS_SIGMA_M, wrong)]
+def of_photo(
+    photo: Photo, sigma_m: float | None = None, *, clock: Clock | None = None, wrong: float = WRONG
+) -> list[Prior]:
+    """The position in a photo's EXIF, else that of the clock's tracks at its time, none where neither is known.
+
+    sigma_m: the camera's own word by default.
+    """
+    if photo.lat is not None and photo.lon is not None:
+        return [Around(photo.lat, photo.lon, sigma_m or photo.accuracy_m or GPS_SIGMA_M, wrong)]
+    if clock is not None and (found := clock.place(photo.captured_at)):
+        return [Around(*found[1], sigma_m or GPS_SIGMA_M, wrong)]
+    return []
+
+
+def tracks(files: Sequence[Path | str], offset: str | None, sigma_m: float | None) -> Clock | None:
+    """What --gpx and --time-offset say, None where nothing. sigma_m: of --gps-prior.
+
+    Raises PriorError where that is missing, SourceError for files and offsets that are not understood.
+    """
+    if not files and offset is None:
+        return None
+    if not files:
+        raise PriorError(f"--time-offset {offset}: says when a track was where; name the track with --gpx")
+    if sigma_m is None:
+        raise PriorError(f"--gpx {files[0]}: say with --gps-prior to how many metres its positions are good")
+    return load_clock(files, offset)
 
 
 def facing_of_photo(photo: Photo, sigma_deg: float | None = None, *, wrong: float = WRONG) -> list[Facing]:

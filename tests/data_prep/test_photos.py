@@ -12,12 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from data_prep import photos, shots
-from data_prep.gpx import load
-from data_prep.photos import Clock, import_photos
+from data_prep.photos import import_photos
 from data_prep.region import advice
 from zoomloc import manifest
 from zoomloc.cli import app
 from zoomloc.errors import ConfigError, OutputError, SourceError
+from zoomloc.gpx import Clock, load
 from zoomloc.region import Region
 
 SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">

@@ -1,6 +1,8 @@
 """What else is known of a position: exact over leaves, bounded over cells, never louder than it may be."""
 
 import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from generation.search import best_first
 from zoomloc import checkpoint
 from zoomloc.cli import app
 from zoomloc.config import ModelConfig, PointerConfig
-from zoomloc.errors import PriorError
+from zoomloc.errors import PriorError, SourceError
+from zoomloc.gpx import Clock, Track
 from zoomloc.grid import Grid
 from zoomloc.localizer import Localizer
 from zoomloc.model import make_model
@@ -25,6 +28,7 @@ from zoomloc.region import Region
 
 GRID = Grid("EPSG:32632", (500_000.0, 5_000_000.0), 1280.0, 4, 2)  # leaves of 80 m
 DEEP = Grid("EPSG:32632", (500_000.0, 5_000_000.0), 10_240.0, 4, 4)  # leaves of 40 m
+NO_PIXELS = np.zeros((1, 1, 3), np.uint8)
 ALL = np.array([[i, j] for i in range(16) for j in range(16)])
 
 
@@ -40,14 +44,15 @@ def square(grid, west_m, north_m, side_m):
 
 
 somewhere = st.floats(-400, 1700)
+doubts = st.just(0.0) | st.floats(1e-6, 1)  # less is lost beside what floating-point numbers round away
 priors = st.one_of(
     st.builds(
         lambda e, s, sigma, wrong: Around(*at(GRID, e, s), sigma, wrong),
-        somewhere, somewhere, st.floats(5, 800), st.floats(0, 1),
+        somewhere, somewhere, st.floats(5, 800), doubts,
     ),
     st.builds(
         lambda e, s, radius, wrong: near(*at(GRID, e, s), radius, wrong=wrong),
-        somewhere, somewhere, st.floats(5, 800), st.floats(0, 1),
+        somewhere, somewhere, st.floats(5, 800), doubts,
     ),
 )  # fmt: skip
 
@@ -312,6 +317,30 @@ def test_locate_uses_what_it_is_told_and_the_exif_position_only_when_asked(locat
     lat, lon = here
     found, _ = locate("--within", f"{lon - 2e-4},{lat - 2e-4},{lon + 2e-4},{lat + 2e-4}")
     assert metres_off(*here, found) < 40
+
+
+def test_a_track_says_where_photos_without_a_position_were():
+    track = Track("tour", np.array([0.0, 20.0]), np.array([46.0, 46.2]), np.array([8.0, 8.0]))
+    clock = Clock((track,), offset=timedelta(hours=2))
+
+    def known(**facts):
+        return of_photo(Photo(Path("a.jpg"), NO_PIXELS, **facts), 30, clock=clock)
+
+    zoneless = datetime(1970, 1, 1, 2, 0, 5)
+    assert known(captured_at=zoneless) == [Around(pytest.approx(46.05), 8.0, 30)]
+    assert known(captured_at=zoneless, lat=47.0, lon=9.0) == [Around(47.0, 9.0, 30)], "its own counts"
+    assert known(captured_at=zoneless.replace(tzinfo=UTC)) == [] == known(captured_at=None)
+
+
+def test_a_track_needs_to_be_told_how_good_it_is(locate):
+    for options, says in (
+        (["--gpx", "tour.gpx"], "--gpx tour.gpx: say with --gps-prior"),
+        (["--gps-prior", 10, "--time-offset", "+02:00"], "name the track with --gpx"),
+    ):
+        with pytest.raises(PriorError, match=says):
+            locate(*options)
+    with pytest.raises(SourceError, match=r"tour.gpx: no such file"):
+        locate("--gps-prior", 10, "--gpx", "tour.gpx")
 
 
 def test_searches_that_cannot_weigh_it_say_so(locate):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoomloc.errors import ConfigError, OutputError
-from zoomloc.options import Address, Device, Engine, EngineName, SearchName
+from zoomloc.options import Address, Device, Engine, EngineName, Gpx, SearchName, TimeOffset
 from zoomloc.track_command import Pace
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def batch(
             min=0, help="Use each photo's EXIF position, good to so many metres; 0: as its camera says."
         ),
     ] = None,
+    gpx: Gpx = None,
+    time_offset: TimeOffset = None,
     heading_prior: Annotated[
         float | None,
         typer.Option(
@@ -113,6 +115,8 @@ def batch(
         near=near,
         within=within,
         gps_sigma_m=gps_prior,
+        gpx=tuple(map(str, gpx or ())),
+        time_offset=time_offset,
         heading_sigma_deg=heading_prior,
         batch_size=_batch_size(batch_size),
     )

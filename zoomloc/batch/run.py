@@ -25,7 +25,7 @@ from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import CheckpointError, ConfigError, OutputError, PriorError, RegionError
 from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, Search, predict
 from zoomloc.posterior import Leaves
-from zoomloc.priors import Evidence, Facing, Prior, asked, facing_of_photo, of_photo
+from zoomloc.priors import Evidence, Facing, Prior, asked, facing_of_photo, of_photo, tracks
 from zoomloc.progress import bar
 from zoomloc.region import Region
 from zoomloc.rows import Row, of_prediction
@@ -39,7 +39,7 @@ class Options:
 
     near, within: what is known of all photos, as `priors.asked` takes it. gps_sigma_m, heading_sigma_deg: how far the
     position and the heading in each photo's EXIF may be off, 0 for what its camera says or is usual, None to leave
-    them out. batch_size: None for as many as fit.
+    them out. gpx, time_offset: as `priors.tracks` takes them. batch_size: None for as many as fit.
     """
 
     how: Search = "posterior"
@@ -49,6 +49,8 @@ class Options:
     near: str | None = None
     within: str | None = None
     gps_sigma_m: float | None = None
+    gpx: tuple[str, ...] = ()
+    time_offset: str | None = None
     heading_sigma_deg: float | None = None
     batch_size: int | None = None
 
@@ -88,6 +90,7 @@ class Batch:
         if len({region.name for region in self.regions}) < len(self.regions):
             raise RegionError("two regions have the same name, and could not be told apart; rename one")
         self._known = _asked(self.options, self.regions)
+        self._clock = tracks(o.gpx, o.time_offset, o.gps_sigma_m)
         self.stages = Stages()
         self.model = fingerprint(self.localizer.model)
         self.size = self.options.batch_size or AT_ONCE.get(self.localizer.device.type, 8)
@@ -205,7 +208,7 @@ class Batch:
         options, photo = self.options, decoded.photo
         known: list[Prior | Facing] = list(self._known)
         if photo is not None and options.gps_sigma_m is not None:
-            known += of_photo(photo, options.gps_sigma_m or None)
+            known += of_photo(photo, options.gps_sigma_m or None, clock=self._clock)
         if photo is not None and options.heading_sigma_deg is not None and decoded.around is None:
             known += facing_of_photo(photo, options.heading_sigma_deg or None)
         return known

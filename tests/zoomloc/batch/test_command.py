@@ -182,6 +182,29 @@ def test_a_prior_decides(batch, town, tmp_path, zoomloc):
     assert json.loads(told)["confidence"] > json.loads(free)["confidence"]
 
 
+def test_a_track_is_a_prior_of_photos_without_a_position(batch, town, tmp_path, zoomloc):
+    photo = next(iter((town / "photos").glob("*.jpg")))
+    bare = tmp_path / "bare.jpg"
+    bare.write_bytes(photo.read_bytes())
+    taken = {piexif.ExifIFD.DateTimeOriginal: "2024:05:06 12:00:05"}
+    piexif.insert(piexif.dump({"Exif": taken}), str(bare))
+    grid = Region.load(town / "region.json").grid
+    lat, lon = grid.unproject(grid.north_west[0] + 50, grid.north_west[1] - 70)
+    points = "".join(
+        f'<trkpt lat="{lat}" lon="{lon}"><time>2024-05-06T10:00:{second}Z</time></trkpt>'
+        for second in ("00", "10")
+    )
+    gpx = tmp_path / "tour.gpx"
+    gpx.write_text(
+        '<gpx version="1.1" creator="test" xmlns="http://www.topografix.com/GPX/1/1">'
+        f"<trk><trkseg>{points}</trkseg></trk></gpx>"
+    )
+    told, _ = zoomloc(*batch, bare, "--gps-prior", 5, "--gpx", gpx, "--time-offset", "+02:00", "--radius", 20)
+    row = json.loads(told)
+    assert abs(row["lat"] - lat) * 111_000 < 40 and abs(row["lon"] - lon) * 78_000 < 40
+    assert row["exif_distance_m"] is None, "the track is no position of the photo's"
+
+
 def test_finished_is_finished(batch, town, tmp_path, zoomloc):
     out = tmp_path / "r.csv"
     zoomloc(*batch, town / "photos", "--out", out, "--report", tmp_path / "a.html")

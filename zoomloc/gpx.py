@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import geopandas as gpd
@@ -70,14 +70,37 @@ def load(path: Path) -> Track:
     return Track(path.stem, seconds, points.geometry.y.to_numpy()[order], lons)
 
 
-def locate(
-    tracks: Sequence[Track], moment: datetime, *, max_gap_s: float
-) -> tuple[Track, tuple[float, float]] | None:
-    """The first track that knows where it was at a moment, and the (lat, lon)."""
-    for track in tracks:
-        if place := track.position(moment, max_gap_s=max_gap_s):
-            return track, place
-    return None
+@dataclass(frozen=True)
+class Clock:
+    """Where and when photos were taken that do not say so themselves.
+
+    offset: how far a camera's clock without a zone is ahead of UTC. max_gap_s: between points of a track.
+    """
+
+    tracks: tuple[Track, ...] = ()
+    offset: timedelta | None = None
+    max_gap_s: float = 30.0
+
+    def moment(self, taken: datetime | None) -> datetime | None:
+        """When a photo was taken, with a zone; None where that is not known."""
+        if taken is None or taken.tzinfo:
+            return taken
+        return None if self.offset is None else (taken - self.offset).replace(tzinfo=UTC)
+
+    def place(self, taken: datetime | None) -> tuple[Track, tuple[float, float]] | None:
+        """The first track that knows where it was when a photo was taken, and the (lat, lon)."""
+        moment = self.moment(taken)
+        if moment is None:
+            return None
+        for track in self.tracks:
+            if place := track.position(moment, max_gap_s=self.max_gap_s):
+                return track, place
+        return None
+
+
+def clock(files: Sequence[Path | str], offset: str | None) -> Clock:
+    """Of GPX files, and an offset in a user's words (see `parse_offset`). Raises SourceError."""
+    return Clock(tuple(load(Path(file)) for file in files), parse_offset(offset) if offset else None)
 
 
 def parse_offset(text: str) -> timedelta:

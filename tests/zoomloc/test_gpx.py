@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import gpx
+from zoomloc import gpx
 from zoomloc.errors import SourceError
 
 START = datetime(2024, 5, 1, 10, tzinfo=UTC)
