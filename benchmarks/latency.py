@@ -18,7 +18,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from types import SimpleNamespace
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_prep.command import run
+from tiles.pyramid import Pyramid
 from zoomloc import markov
 from zoomloc.config import ModelConfig, PointerConfig
 from zoomloc.encoder import normalise, shrink
@@ -164,7 +166,11 @@ def _files(n: int) -> list[bytes]:
 
 def _index(model: PointerModel, grid: Grid) -> Index:
     """An index of keys drawn at random, as if every cell had been encoded."""
-    index = Index(model, None, grid)  # type: ignore[arg-type]  # there is no imagery, and none is asked for
+    none = SimpleNamespace(
+        source=SimpleNamespace(synthetic=False)
+    )  # there is no imagery, and none is asked for
+    none.real = none
+    index = Index(model, cast(Pyramid, none), grid)
     rng = np.random.default_rng(0)
     keys = rng.standard_normal((4096, *model.feature_shape), dtype=np.float32)
     keys /= np.linalg.norm(keys, axis=-1, keepdims=True)

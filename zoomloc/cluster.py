@@ -8,7 +8,9 @@ Every machine needs this package, and the files that the work names under the na
 import logging
 import os
 import pickle
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,14 +37,14 @@ def connected(address: str | None = None, *, n_cpus: int | None = None) -> Itera
     end. Raises ClusterError.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
-    if (
-        not address
-    ):  # on every network that there is, unless told so before it is imported; what reaches it runs code
+    if not address:
+        # On every network that there is, unless told so before it is imported; what reaches it runs code.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = _ray()
     if ray.is_initialized():
         yield "the Ray that is connected"
         return
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             _check_reachable(address)
@@ -63,6 +65,9 @@ def connected(address: str | None = None, *, n_cpus: int | None = None) -> Itera
         yield said
     finally:
         ray.shutdown()
+        # Ray's own would stay, and children that are forked later would be deaf to it.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminated or signal.SIG_DFL)
 
 
 def over(

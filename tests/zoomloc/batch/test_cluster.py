@@ -77,6 +77,7 @@ def address(server):
     with pytest.MonkeyPatch.context() as patch, at_most(600):
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # other tests' memory is no reason to kill workers
+        before = signal.getsignal(signal.SIGTERM)
         with cluster.connected(n_cpus=2) as said:
             import ray
 
@@ -84,6 +85,7 @@ def address(server):
             where = ray.get_runtime_context().gcs_address
             assert where.startswith("127.0.0.1:"), "nobody else can talk to it"
             yield where
+        assert signal.getsignal(signal.SIGTERM) is before, "children forked later can be ended"
 
 
 def many(folder: Path, n: int) -> list[Path]:
