@@ -46,4 +46,4 @@ class ClusterError(ZoomlocError):
 
 
 class SourceError(ZoomlocError):
-    """Data to prepare a dataset from that cannot be read, or lacks what its format promises."""
+    """Data that cannot be read, or lacks what its format promises."""

@@ -51,15 +51,20 @@ class Track:
         return lat, (lon + 180) % 360 - 180
 
 
-def load(path: Path) -> Track:
-    """The points of a GPX file that have a time. Raises SourceError where there are none, or it is no GPX."""
+def points_of(path: Path) -> gpd.GeoDataFrame:
+    """The track points of a GPX file, in WGS 84, and the `time` of each. Raises SourceError where it is no GPX."""
     if not path.is_file():
         raise SourceError(f"{path}: no such file; check the path")
     try:
-        points = gpd.read_file(path, layer="track_points", columns=["time"])
+        return gpd.read_file(path, layer="track_points", columns=["time"])
     except Exception as error:  # GDAL's reader fails in many ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{path}: not a GPX track that can be read ({reason}); export it again") from None
+
+
+def load(path: Path) -> Track:
+    """The points of a GPX file that have a time. Raises SourceError where there are none, or it is no GPX."""
+    points = points_of(path)
     points = points[points["time"].notna() & ~points.geometry.is_empty & points.geometry.notna()]
     if points.empty:
         raise SourceError(f"{path}: no track point has a time; export the track as recorded, not as a route")

@@ -85,17 +85,11 @@ def track(
 
 def _times(path: Path, found: "Sequence[Job]") -> dict[Path, datetime]:
     """The times of a GPX file's points, for photos in the order of their names."""
-    import geopandas as gpd
     import pandas as pd
 
-    if not path.is_file():
-        raise TrackError(f"{path}: no such file; check the path")
-    try:
-        points = gpd.read_file(path, layer="track_points", columns=["time"])
-    except Exception as error:  # GDAL's reader fails in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TrackError(f"{path}: not a GPX track that can be read ({reason}); export it again") from None
-    moments = pd.to_datetime(points["time"], utc=True)
+    from zoomloc.gpx import points_of
+
+    moments = pd.to_datetime(points_of(path)["time"], utc=True)
     photos = sorted(job.path for job in found if job.frame_s is None)
     if len(moments) != len(photos) or moments.isna().any():
         raise TrackError(

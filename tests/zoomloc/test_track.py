@@ -16,7 +16,7 @@ from zoomloc import checkpoint, track_figure
 from zoomloc.batch.jobs import Job
 from zoomloc.cli import app
 from zoomloc.config import PointerConfig
-from zoomloc.errors import TrackError
+from zoomloc.errors import SourceError, TrackError
 from zoomloc.localizer import Localizer
 from zoomloc.model import make_model
 from zoomloc.posterior import Leaves
@@ -200,8 +200,8 @@ def test_times_come_from_gpx_where_photos_have_none(track, tmp_path):
     Image.new("RGB", (64, 36)).save(folder / "3.png")
     with pytest.raises(TrackError, match=r"times.gpx: has 3 points with a time for 4 photos"):
         track(folder, "--out", tmp_path / "t.csv", "--gpx", tmp_path / "times.gpx")
-    with pytest.raises(TrackError, match=r"absent.gpx: no such file"):
+    with pytest.raises(SourceError, match=r"absent.gpx: no such file"):
         track(folder, "--out", tmp_path / "t.csv", "--gpx", tmp_path / "absent.gpx")
     (tmp_path / "bad.gpx").write_text("<gpx")
-    with pytest.raises(TrackError, match=r"bad.gpx: not a GPX track"):
+    with pytest.raises(SourceError, match=r"bad.gpx: not a GPX track"):
         track(folder, "--out", tmp_path / "t.csv", "--gpx", tmp_path / "bad.gpx")
