@@ -149,44 +149,43 @@ def same(some: Codes, others: Codes) -> str:
 
 
 def loops(model: VAR, tokenizer: VARTokenizer, labels: Tensor, runs: int) -> Iterator[str]:
-    """The published loop, two ways, and ours, as it is and with packed weights."""
+    """The published loop, two ways, and ours, as it is and packed."""
     plain = {
         "published": Published(model, tokenizer),
         "halves and projections apart": Published(model, tokenizer, halves=True),
     }
-    packed = {"ours, packed": pack(copy.deepcopy(model))} if can_pack() else {}
+    own = {"ours": (model, tokenizer)}
+    if can_pack():
+        own["ours, packed"] = pack(copy.deepcopy(model)), pack(copy.deepcopy(tokenizer))
     made: dict[str, Codes] = {}
 
-    def ours(name: str, model: VAR) -> None:
-        made[name] = model.sample(
+    def ours(name: str) -> None:
+        made[name] = own[name][0].sample(
             labels, tokenizer.quantizer, guidance=GUIDANCE, k=K, p=P, generator=seeded()
         )
 
     def theirs(name: str) -> None:
         made[name] = plain[name].sample(labels, seeded())
 
-    own = {name: partial(ours, name, each) for name, each in {"ours": model, **packed}.items()}
-    tokens = least({**own, **{name: partial(theirs, name) for name in plain}}, runs)
-    images = least(
-        {
-            "ours": lambda: tokenizer.decode(made["ours"]),
-            "published": lambda: plain["published"].image(made["published"]),
-        },
-        runs,
-    )
+    tokens = least({name: partial(ours if name in own else theirs, name) for name in [*own, *plain]}, runs)
+    codes, first = made["published"], plain["published"]
+    draw = {name: partial(each.decode, codes) for name, (_, each) in own.items()}
+    images = least({"published": partial(first.image, codes), **draw}, runs)
     for name in plain:
         for our_name in own:
-            whole = tokens[name] + images["published"], tokens[our_name] + images["ours"]
+            whole = tokens[name] + images["published"], tokens[our_name] + images[our_name]
             yield (
                 f"{model_name(model)}, {name}: {len(labels) / whole[0]:.3f} images/s, {our_name} "
                 f"{len(labels) / whole[1]:.3f}, {whole[0] / whole[1]:.2f}×; tokens alone "
                 f"{tokens[name]:.2f} s and {tokens[our_name]:.2f} s, {tokens[name] / tokens[our_name]:.2f}×; "
                 f"{same(made[name], made[our_name])}"
             )
-    yield (
-        f"image of the codes: {images['published']:.2f} s and {images['ours']:.2f} s, "
-        f"{images['published'] / images['ours']:.2f}×"
-    )
+    for our_name in own:
+        apart = float((draw[our_name]() - first.image(codes)).abs().max()) * 127.5
+        yield (
+            f"image of the codes: published {images['published']:.2f} s, {our_name} {images[our_name]:.2f} s, "
+            f"{images['published'] / images[our_name]:.2f}×; at most {apart:.4f} of 255 grey values apart"
+        )
 
 
 def caches(models: list[VAR], tokenizer: VARTokenizer, labels: Tensor, runs: int) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""Linear layers made ready for a CPU, for models that only sample from now on.
+"""Models made ready for a CPU that only sample, or draw images, from now on.
 
-Weights are laid out once as the CPU's matrix products want them, instead of in every product, which counts where few
-tokens meet large weights, as in the coarse maps; and GELU is done within the product before it.
+The weights of linear layers are laid out once as the CPU's matrix products want them, instead of in every product,
+which counts where few tokens meet large weights, as in the coarse maps; GELU is done within the product before it; and
+convolutions become those of `winograd`.
 """
 
 from typing import TypeVar
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from generation.core import MLP, NOTHING, Context
+from generation.tokenizer import Double
+from generation.winograd import PackedDouble, WinogradConv, suits
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -20,10 +23,10 @@ def can_pack() -> bool:
 
 
 def pack(model: Model) -> Model:
-    """Packs the linear layers of a model, in place, and returns it; it can be neither trained nor saved after.
+    """Packs the layers of a model or tokenizer, in place, and returns it; it can be neither trained nor saved after.
 
-    Outputs differ by rounding alone. Raises ValueError for weights that are not float32 on the CPU, and where
-    `can_pack` says no.
+    Outputs differ by rounding alone, and images by a hundredth of a grey value. Raises ValueError for weights that are
+    not float32 on the CPU, and where `can_pack` says no.
     """
     if not can_pack():
         raise ValueError("this build of torch has no oneDNN, which packs weights; leave the model as it is")
@@ -42,6 +45,10 @@ def _pack_children(module: nn.Module) -> None:
             setattr(module, name, PackedMLP(child))
         elif isinstance(child, nn.Linear):
             setattr(module, name, PackedLinear(child))
+        elif isinstance(child, Double):
+            setattr(module, name, PackedDouble(child))
+        elif isinstance(child, nn.Conv2d) and suits(child):
+            setattr(module, name, WinogradConv(child))
         else:
             _pack_children(child)
 
