@@ -1,8 +1,9 @@
 """Work on the machines of a Ray cluster: blocks of it go to a pool of actors, each of which holds a model.
 
 An actor that dies is started anew, by Ray, and given its block again, so that nothing is lost and at most the block it
-had in hand is done twice. Results come back in any order, through this process, which is the only one that writes them.
-Every machine needs this package, and the files that the work names under the names that they have here.
+had in hand is done twice. A block that `TRIES` actors died of is left out. Results come back in any order, through this
+process, which is the only one that writes them. Every machine needs this package, and the files that the work names
+under the names that they have here.
 """
 
 import logging
@@ -11,8 +12,10 @@ import pickle
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from zoomloc.errors import ClusterError, ZoomlocError
 
 Work = Callable[[Any], Any]  # on a block, with what was made ready for all of them
 
+TRIES = 3  # of a block, before it is held to be what its actors die of
+MOST_LEFT_OUT = 8  # blocks; where it is more, something else is wrong
 IN_HAND = 2  # blocks that an actor is sent at a time, so that it never waits for the next
 OBJECT_STORE_BYTES = (
     200 * 2**20
@@ -73,7 +78,7 @@ def connected(address: str | None = None, *, n_cpus: int | None = None) -> Itera
 def over(
     blocks: Sequence[Any], prepare: Callable[..., Work], arguments: tuple[Any, ...], *, device: str
 ) -> Iterator[tuple[int, Any]]:
-    """The number of every block and what came of it, in the order in which they are done.
+    """The number of every block that was done and what came of it, in the order in which they are done.
 
     prepare: given a device ("cpu" or "cuda") and the arguments, what an actor does with blocks; called once in each, of
     which there is one for a GPU or, where device is "cpu" or there are none, for a processor core. What prepare and its
@@ -93,15 +98,23 @@ def over(
         Actor,
         batch_size=1,
         compute=ActorPoolStrategy(size=min(n_actors, len(items)), max_tasks_in_flight_per_actor=IN_HAND),
-        fn_constructor_args=(prepare, (on, *arguments), str(Path.cwd())),
+        fn_constructor_args=(prepare, (on, *arguments), str(Path.cwd()), _Tries.counted(ray)),
         **needs,
     )
+    left_out = 0
     try:
         for row in asked.iter_rows():
             result, error = pickle.loads(row["done"])
-            if error is not None:
+            if isinstance(error, _Deadly):
+                left_out += 1
+                if left_out > MOST_LEFT_OUT:
+                    raise ClusterError(
+                        f"workers died of more than {MOST_LEFT_OUT} blocks; Ray's logs may say why"
+                    )
+            elif error is not None:
                 raise error
-            yield int(row["number"]), result
+            else:
+                yield int(row["number"]), result
     except ray.exceptions.RayError as error:
         raise ClusterError(
             f"the cluster gave up ({_reason(error)}); every machine needs zoomloc, checkpoint, regions and photos "
@@ -110,28 +123,64 @@ def over(
 
 
 class Actor:
-    """What lives in a process of its own, on some machine."""
+    """What lives in a process of its own, on some machine. tries: says how often a block has been begun."""
 
-    def __init__(self, prepare: Callable[..., Work], arguments: tuple[Any, ...], folder: str) -> None:
+    def __init__(
+        self,
+        prepare: Callable[..., Work],
+        arguments: tuple[Any, ...],
+        folder: str,
+        tries: Callable[[int], int],
+    ) -> None:
         with suppress(
             OSError
         ):  # relative names are of this folder; where there is none, they fail by themselves
             os.chdir(folder)
-        self._prepare, self._arguments = prepare, arguments
+        self._prepare, self._arguments, self._tries = prepare, arguments, tries
         self._work: Work | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One block, as Ray Data hands it over: columns of one value each."""
-        return {"number": batch["number"], "done": [pickle.dumps(self._done(batch["block"][0]))]}
+        done = self._done(int(batch["number"][0]), batch["block"][0])
+        return {"number": batch["number"], "done": [pickle.dumps(done)]}
 
-    def _done(self, block: bytes) -> tuple[Any, Exception | None]:
+    def _done(self, number: int, block: bytes) -> tuple[Any, Exception | None]:
         """A result, or an error that a person caused: of what is raised, Ray makes pages."""
+        if self._tries(number) > TRIES:
+            return None, _Deadly()
         try:
             if self._work is None:
                 self._work = self._prepare(*self._arguments)
             return self._work(pickle.loads(block)), None
         except (ZoomlocError, TilesError) as error:
             return None, error
+
+
+class _Deadly(Exception):
+    """Of a block that several actors died of: none does it any more."""
+
+
+@dataclass(frozen=True)
+class _Tries:
+    """How often each block was begun, which an actor of Ray's counts that outlives those that work."""
+
+    counter: Any
+
+    @classmethod
+    def counted(cls, ray: Any) -> "_Tries":
+        return cls(ray.remote(num_cpus=0)(_Counter).remote())
+
+    def __call__(self, number: int) -> int:
+        return int(_ray().get(self.counter.begun.remote(number)))
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self._counts = Counter[int]()
+
+    def begun(self, number: int) -> int:
+        self._counts[number] += 1
+        return self._counts[number]
 
 
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}

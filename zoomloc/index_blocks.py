@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoomloc import cluster
-from zoomloc.errors import OutputError
+from zoomloc.errors import ClusterError, OutputError
 from zoomloc.index import FILLING, Index, on_disk, place_on_disk
 from zoomloc.localizer import Localizer
 from zoomloc.model import AnyModel
@@ -38,6 +38,10 @@ def build(model: AnyModel, region: Region, checkpoint: Path, *, device: str) -> 
             index.put(np.concatenate(blocks[number]), features)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); free or unlock it") from None
+    if left := index.missing():
+        raise ClusterError(
+            f"{len(left)} batches of cells: their workers died; the same command goes on, Ray's logs may say why"
+        )
     return folder
 
 

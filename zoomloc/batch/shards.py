@@ -93,7 +93,7 @@ def to_shards(
         tally, blocks = Tally(), shards.blocks(jobs)
         for path in tables.shards(out):
             tally.add(tables.read(path))
-        found = _found(shards, blocks, (checkpoint, batch.regions, batch.options), device)
+        found = _found(shards, blocks, batch.model, (checkpoint, batch.regions, batch.options), device)
         show(found, tally, len(jobs), len(jobs) - sum(map(len, blocks.values())))
         if report:
             batch.report(tables.read(out), report)
@@ -106,14 +106,27 @@ def to_shards(
 def _found(
     shards: Shards,
     blocks: dict[int, Sequence[Job]],
+    model: str,
     asked: tuple[Path, Sequence[Region], Options],
     device: str,
 ) -> Iterator[list[Row]]:
-    """The rows of every block, once they are written."""
-    numbers = list(blocks)
+    """The rows of every block, once they are written. Blocks that workers die of are done photo by photo."""
+    numbers, left = list(blocks), dict(blocks)
     for n, rows in cluster.over(list(blocks.values()), prepare, asked, device=device):
         shards.write(numbers[n], rows)
+        del left[numbers[n]]
         yield rows
+    for number, jobs in left.items():
+        alone = dict(cluster.over([[job] for job in jobs], prepare, asked, device=device))
+        rows = [alone[i][0] if i in alone else _deadly(job, model) for i, job in enumerate(jobs)]
+        shards.write(number, rows)
+        yield rows
+
+
+def _deadly(job: Job, model: str) -> Row:
+    """Of a photo that its workers die of."""
+    reason = f"its worker died, {cluster.TRIES} times; try it on one machine, or save it anew"
+    return Row(file=job.file, frame_s=job.frame_s, reason=f"{job.file}: {reason}", model=model)
 
 
 def prepare(device: str, checkpoint: Path, regions: Sequence[Region], options: Options) -> cluster.Work:

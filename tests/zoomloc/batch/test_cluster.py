@@ -211,8 +211,42 @@ def test_a_killed_worker_and_a_stopped_run_lose_nothing(
     assert sum(begun_before.values()) <= 6 + 1 + 2 * cluster.IN_HAND
 
 
+def test_a_photo_that_its_workers_die_of_is_a_row(town, untrained, tmp_path, address, zoomloc, monkeypatch):
+    photos = many(town / "photos", 4)
+    words = ["batch", town / "photos", "--region", town / "region.json", "--checkpoint", untrained]
+    words += ["--batch-size", "4", "--device", "cpu"]
+    zoomloc(*words, "--out", tmp_path / "one.parquet")
+    deadly, original = photos[5], shards.prepare
+
+    def prepare(*asked):
+        work = original(*asked)
+
+        def done(block):
+            if any(Path(job.path) == deadly for job in block):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return work(block)
+
+        return done
+
+    monkeypatch.setattr(shards, "prepare", prepare)
+    out = tmp_path / "ray.parquet"
+    with at_most(600):
+        _, said = zoomloc(*words, "--engine", "ray", "--out", out, code=1)
+    assert "1 failed" in said and "its worker died, 3 times" in said
+    rows, wanted = tables.read(out), tables.read(tmp_path / "one.parquet")
+    assert [row.file for row in rows] == [row.file for row in wanted] == [str(photo) for photo in photos]
+    for row, its in zip(rows, wanted, strict=True):
+        assert row.model == its.model
+        if row.file == str(deadly):
+            assert row.status == "failed" and its.status != "failed"
+        else:  # photo by photo, numbers are rounded otherwise
+            assert row.status == its.status and row.path == its.path
+            assert row.confidence == pytest.approx(its.confidence, rel=1e-3)
+
+
 def test_what_an_actor_cannot_use_comes_back_as_one_line(town, untrained):
-    actor = cluster.Actor(index_blocks.prepare, ("cpu", untrained / "elsewhere", None), str(town))
+    asked = "cpu", untrained / "elsewhere", None
+    actor = cluster.Actor(index_blocks.prepare, asked, str(town), lambda number: 1)
     answer = actor({"number": np.array([3]), "block": np.array([pickle.dumps([])], object)})
     _, error = pickle.loads(answer["done"][0])
     assert isinstance(error, CheckpointError) and str(error).startswith("checkpoint ")
