@@ -238,6 +238,15 @@ def facing_of_photo(photo: Photo, sigma_deg: float | None = None, *, wrong: floa
     return [Facing(photo.heading_deg, sigma_deg or HEADING_SIGMA_DEG, wrong)]
 
 
+def told(
+    photo: Photo, gps_sigma_m: float | None, heading_sigma_deg: float | None, *, clock: Clock | None = None
+) -> list[Prior | Facing]:
+    """`of_photo` and `facing_of_photo` together: None leaves one out, 0 is for what the camera says or is usual."""
+    places = [] if gps_sigma_m is None else of_photo(photo, gps_sigma_m or None, clock=clock)
+    headings = [] if heading_sigma_deg is None else facing_of_photo(photo, heading_sigma_deg or None)
+    return [*places, *headings]
+
+
 def asked(
     region: Region, *, near_text: str | None = None, within_text: str | None = None, wrong: float = WRONG
 ) -> list[Prior]:

@@ -24,6 +24,7 @@ from scipy.special import ndtr
 
 from zoomloc.grid import Grid
 from zoomloc.posterior import Leaves, rows_cols
+from zoomloc.priors import Evidence
 
 SPEEDS_M_S = {"walk": 1.5, "cycle": 5.0, "drive": 10.0}
 CLOCK_S = 0.5  # cameras tell whole seconds
@@ -108,18 +109,23 @@ def sighting(leaves: Leaves, grid: Grid, motion: Motion) -> Sighting:
 
 
 def smooth(
-    sightings: Sequence[Sighting], seconds: Sequence[float], grid: Grid, motion: Motion
+    sightings: Sequence[Sighting],
+    seconds: Sequence[float],
+    grid: Grid,
+    motion: Motion,
+    known: Evidence | None = None,
 ) -> tuple[list[Belief], list[Belief]]:
     """Where somebody was at every photo: by the photos up to it (filtered), and by all of them (smoothed).
 
-    seconds: when each was taken, not decreasing.
+    seconds: when each was taken, not decreasing. known: of the whole walk, such as an area it was in. It counts once,
+    where the walk begins: if it is wrong, it is so for all photos.
     """
     chain = _Chain(grid, motion)
     gaps_s = np.diff(seconds)
     before: list[Belief] = []
     filtered: list[Belief] = []
     for i, seen in enumerate(sightings):
-        before.append(chain.moved(filtered[-1], gaps_s[i - 1]) if i else chain.start())
+        before.append(chain.moved(filtered[-1], gaps_s[i - 1]) if i else chain.start(known))
         prior, posterior = chain.updated(before[-1], seen)
         before[-1] = prior
         filtered.append(posterior)
@@ -143,12 +149,22 @@ class _Chain:
     """The steps of the algorithm on one grid."""
 
     def __init__(self, grid: Grid, motion: Motion) -> None:
-        self.motion, self.side, self.leaf_m = motion, grid.n_cells(grid.depth), grid.leaf_m
+        self.motion, self.grid = motion, grid
+        self.side, self.leaf_m = grid.n_cells(grid.depth), grid.leaf_m
         self.n = self.side**2
 
-    def start(self) -> Belief:
+    def start(self, known: Evidence | None = None) -> Belief:
         away = self.motion.elsewhere
-        return Belief(np.empty(0, np.int64), np.empty(0), 1 - away, away)
+        if known is None:
+            return Belief(np.empty(0, np.int64), np.empty(0), 1 - away, away)
+        numbers = np.arange(self.n)
+        here = (1 - away) / self.n * known.of(_paths(numbers, self.grid))
+        not_here, least = away * known.not_here, float(here.min())
+        total = float(here.sum()) + not_here
+        listed = here > least
+        return Belief(
+            numbers[listed], (here[listed] - least) / total, self.n * least / total, not_here / total
+        )
 
     def moved(self, belief: Belief, gap_s: float) -> Belief:
         """One step later. The even part is left where it is, evenly."""

@@ -20,6 +20,7 @@ from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, predict
 from zoomloc.photo import Photo
 from zoomloc.posterior import Leaves
 from zoomloc.prediction import Prediction
+from zoomloc.priors import Evidence, Facing, Prior
 from zoomloc.progress import progress
 from zoomloc.region import Region
 from zoomloc.rows import Row, of_prediction
@@ -94,11 +95,14 @@ def follow(
     *,
     motion: Motion,
     times: Mapping[Path, datetime] | None = None,
+    known: Sequence[Prior] = (),
+    own: Callable[[Photo], Sequence[Prior | Facing]] = lambda photo: (),
     radius_m: float = ANSWER_RADIUS_M,
 ) -> Walks:
     """Locate walks, those of every folder and every video apart.
 
-    times: of photos that do not tell theirs, or tell it wrongly. Raises TrackError where no photo can be read or has a
+    times: of photos that do not tell theirs, or tell it wrongly. known: of each walk as a whole. own: what is known of
+    a photo besides what it shows. Raises TrackError where no photo can be read or has a
     time, or some know their time zone and others do not; CheckpointError; tiles.TilesError.
     """
     if localizer.index(region).blank:
@@ -111,7 +115,7 @@ def follow(
     coming = ahead(batches, localizer.model.config.photo_px)
     for batch in progress(coming, f"locating {len(jobs)} photos", len(batches)):
         timed = [(each, None if each.photo is None else clock.seconds(each)) for each in batch]
-        seen += _seen(localizer, region, [(each, at) for each, at in timed if at is not None], motion)
+        seen += _seen(localizer, region, [(each, at) for each, at in timed if at is not None], motion, own)
         failed += [_failure(each, model) for each, at in timed if at is None]
     if not seen:
         raise TrackError(str(failed[0].reason) if failed else "no photos; name a folder with photos")
@@ -122,18 +126,28 @@ def follow(
         predict, region=region, how="posterior", top_k=TOP_K, radius_m=radius_m, threshold=localizer.threshold
     )
     walks = [list(walk) for _, walk in groupby(seen, lambda each: each.job.walk)]
-    return Walks([_walked(walk, region.grid, motion, answer, model, closed) for walk in walks], failed)
+    of_walk = Evidence(known, region.grid) if known else None
+    return Walks(
+        [_walked(walk, region.grid, motion, of_walk, answer, model, closed) for walk in walks], failed
+    )
 
 
 def _seen(
-    localizer: Localizer, region: Region, timed: Sequence[tuple[Decoded, float]], motion: Motion
+    localizer: Localizer,
+    region: Region,
+    timed: Sequence[tuple[Decoded, float]],
+    motion: Motion,
+    own: Callable[[Photo], Sequence[Prior | Facing]],
 ) -> list[_Seen]:
     """What each photo of a batch says by itself."""
     if not timed:
         return []
     pixels = np.stack([each.pixels for each, _ in timed if each.pixels is not None])
     fovs = [np.nan if each.photo is None else each.photo.fov_deg or np.nan for each, _ in timed]
-    leaves = localizer.zoom(localizer.encode(torch.from_numpy(pixels), torch.tensor(fovs)), region)
+    priors = [[] if each.photo is None else own(each.photo) for each, _ in timed]
+    evidence = [Evidence(its, region.grid) if its else None for its in priors]
+    features = localizer.encode(torch.from_numpy(pixels), torch.tensor(fovs))
+    leaves = localizer.zoom(features, region, evidence=evidence if any(evidence) else None)
     return [
         _Seen(each.job, each.photo, at, sighting(found, region.grid, motion), _best(found, region))
         for (each, at), found in zip(timed, leaves, strict=True)
@@ -158,13 +172,14 @@ def _walked(
     walk: Sequence[_Seen],
     grid: Grid,
     motion: Motion,
+    known: Evidence | None,
     answer: Callable[..., Prediction],
     model: str,
     closed: NDArray[np.bool_] | None,
 ) -> list[Fix]:
     """The fixes of one walk. closed: see `Leaves`."""
     seconds = [each.seconds for each in walk]
-    _, beliefs = smooth([each.sighting for each in walk], seconds, grid, motion)
+    _, beliefs = smooth([each.sighting for each in walk], seconds, grid, motion, known)
     fixes = []
     for each, belief in zip(walk, beliefs, strict=True):
         prediction = answer(replace(belief.leaves(grid), closed=closed), name=each.job.file)

@@ -4,12 +4,13 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoomloc.errors import TrackError
+from zoomloc.errors import CheckpointError, TrackError
 from zoomloc.options import Device
 
 if TYPE_CHECKING:
@@ -42,13 +43,29 @@ def track(
     speed: Annotated[
         float | None, typer.Option(min=0.01, help="Metres a second, in place of --pace.")
     ] = None,
+    near: Annotated[
+        str | None, typer.Option(metavar="LAT,LON,RADIUS_M", help="Begun within so many metres of a point.")
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option(help="Begun in this area: a GeoJSON file or WEST,SOUTH,EAST,NORTH.")
+    ] = None,
+    gps_prior: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Use EXIF positions, good to so many metres (1 sigma); 0: as the camera says."
+        ),
+    ] = None,
+    heading_prior: Annotated[
+        float | None,
+        typer.Option(min=0, help="Use EXIF headings, good to so many degrees (1 sigma); 0: to 15."),
+    ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw the walk here (.png); of several, into this folder.")
     ] = None,
     device: Device = "auto",
 ) -> None:
     """Locate the photos of a walk together: each helps those before and after it."""
-    from zoomloc import tables, track_figure
+    from zoomloc import priors, tables, track_figure
     from zoomloc.batch import jobs
     from zoomloc.localizer import Localizer
     from zoomloc.region import Region
@@ -61,8 +78,17 @@ def track(
     times = _times(gpx, found) if gpx else {}
     localizer = Localizer.from_pretrained(checkpoint, device=device)
     pyramid = localizer.index(place).pyramid  # refuses a region that does not fit before any photo is read
+    if heading_prior is not None and not localizer.states_headings:
+        raise CheckpointError("the checkpoint says nothing of headings; leave out --heading-prior")
+
     walked = follow(
-        localizer, place, found, motion=Motion(speed_m_s=speed or SPEEDS_M_S[pace.value]), times=times
+        localizer,
+        place,
+        found,
+        motion=Motion(speed_m_s=speed or SPEEDS_M_S[pace.value]),
+        times=times,
+        known=priors.asked(place, near_text=near, within_text=within),
+        own=partial(priors.told, gps_sigma_m=gps_prior, heading_sigma_deg=heading_prior),
     )
     tables.write(walked.rows, out)
     for row in walked.failed:

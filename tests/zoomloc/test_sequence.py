@@ -11,6 +11,7 @@ from scipy.special import ndtr
 
 from zoomloc.grid import Cell, Grid
 from zoomloc.posterior import Leaves
+from zoomloc.priors import Evidence, near
 from zoomloc.sequence import CLOCK_S, REACH_SIGMAS, Motion, sighting, smooth
 
 SMALL = Grid("EPSG:32632", (500_000.0, 5_000_000.0), 480.0, 3, 2)  # 9 x 9 leaves of 53 m
@@ -40,8 +41,9 @@ def axis(side, sigma):
     return np.array([[row.get(j - i, 0.0) for j in range(side)] for i in range(side)])
 
 
-def brute_force(likelihoods, gaps_s, grid, motion):
-    """Forward-backward over all states, the last of which is "not here"; likelihoods (T, n + 1)."""
+def brute_force(likelihoods, gaps_s, grid, motion, known=1.0):
+    """Forward-backward over all states, the last of which is "not here"; likelihoods (T, n + 1). known: factors of the
+    states at the start."""
     side = grid.n_cells(grid.depth)
     n = side**2
     start = np.append(np.full(n, (1 - motion.elsewhere) / n), motion.elsewhere)
@@ -56,7 +58,7 @@ def brute_force(likelihoods, gaps_s, grid, motion):
         out[n] = np.append(np.full(n, motion.returns / n), 1 - motion.returns)
         return out
 
-    forward, ts = [start * likelihoods[0]], [transition(gap) for gap in gaps_s]
+    forward, ts = [start * known * likelihoods[0]], [transition(gap) for gap in gaps_s]
     for t, likelihood in zip(ts, likelihoods[1:], strict=True):
         forward.append(forward[-1] @ t * likelihood)
     backward = [np.ones(n + 1)]
@@ -108,6 +110,29 @@ def test_with_nothing_cut_off_it_is_forward_backward_over_all_states(seed, motio
             np.testing.assert_allclose(full(belief, SMALL), expected, atol=1e-6)
 
 
+@settings(max_examples=15)
+@given(st.integers(0, 2**32 - 1), motions, st.floats(-400, 400), st.floats(30, 600))
+def test_what_is_known_of_a_walk_counts_once_at_its_start(seed, motion, east_m, radius_m):
+    rng, paths = np.random.default_rng(seed), all_paths(SMALL)
+    numbers = np.array([number(SMALL, path) for path in paths])
+    lat, lon = SMALL.unproject(SMALL.north_west[0] + 240 + east_m, SMALL.north_west[1] - 200)
+    known = Evidence([near(lat, lon, radius_m)], SMALL)
+    factors = np.append(np.zeros(len(paths)), known.not_here)
+    factors[numbers] = known.of(paths)
+    sightings, likelihoods = [], []
+    for _ in range(3):
+        p = rng.dirichlet(np.full(len(paths) + 1, 0.3))
+        sightings.append(sighting(Leaves(paths, p[:-1], not_here=p[-1]), SMALL, motion))
+        ratio = np.append(np.zeros(len(paths)), p[-1] / motion.elsewhere)
+        ratio[numbers] = p[:-1] * len(paths) / (1 - motion.elsewhere)
+        likelihoods.append((1 - motion.mute) * ratio**motion.exponent + motion.mute)
+    found = smooth(sightings, [0.0, 5.0, 20.0], SMALL, motion, known)
+    wanted = brute_force(likelihoods, [5.0, 15.0], SMALL, motion, factors)
+    for ours, theirs in zip(found, wanted, strict=True):
+        for belief, expected in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(full(belief, SMALL), expected, atol=1e-6)
+
+
 def walk(rng, n, *, step_m=8.0):
     """Positions (n, 2) in metres east and south of a city's corner, on one gently turning way."""
     turn = np.cumsum(rng.normal(0, 0.15, n)) + rng.uniform(0, 2 * np.pi)
@@ -133,6 +158,38 @@ def errors_m(beliefs, way):
         row, col = divmod(int(belief.numbers[belief.probabilities.argmax()]), 64)
         out.append(np.hypot((col + 0.5) * 40 - xy[0], (row + 0.5) * 40 - xy[1]))
     return np.array(out)
+
+
+def at(xy):
+    """(lat, lon) of metres east and south of a city's corner."""
+    return CITY.unproject(CITY.north_west[0] + xy[0], CITY.north_west[1] - xy[1])
+
+
+def share_found(n_photos, known_of):
+    """Of the photos of 20 walks that see their place among 200 others. known_of: what is known of a walk, by where it
+    begins."""
+    rng, motion, errors = np.random.default_rng(3), TRUSTING, []
+    for _ in range(20):
+        way = walk(rng, n_photos)
+        seen = [sighting(look(rng, xy, n_false=200, sharp=1.0), CITY, motion) for xy in way]
+        known = known_of(way[0])
+        errors.append(errors_m(smooth(seen, np.arange(n_photos) * 5.0, CITY, motion, known)[1], way))
+    return np.mean(np.concatenate(errors) < 40)
+
+
+def circle(xy):
+    """Of 300 m, around metres east and south of a city's corner."""
+    lat, lon = CITY.unproject(CITY.north_west[0] + xy[0], CITY.north_west[1] - xy[1])
+    return Evidence([near(lat, lon, 300)], CITY)
+
+
+def test_a_known_area_helps_a_walk():
+    assert share_found(3, circle) > share_found(3, lambda begins: None) + 0.3
+
+
+def test_a_wrong_area_does_not_silence_a_walk():
+    other_side = share_found(20, lambda begins: circle((begins + 1280) % 2560))
+    assert other_side > share_found(20, lambda begins: None) - 0.1 > 0.8
 
 
 def test_a_walk_is_found_where_single_photos_are_not():

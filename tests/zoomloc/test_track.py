@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from zoomloc import checkpoint, track_figure
+from zoomloc import checkpoint, tables, track_figure
 from zoomloc.batch.jobs import Job
 from zoomloc.cli import app
 from zoomloc.config import PointerConfig
-from zoomloc.errors import SourceError, TrackError
+from zoomloc.errors import PriorError, SourceError, TrackError
 from zoomloc.localizer import Localizer
 from zoomloc.model import make_model
 from zoomloc.posterior import Leaves
@@ -57,8 +57,8 @@ class Seer(Localizer):
         return Leaves(np.array(paths), np.array([0.45, 0.3]), not_here=0.05, unexpanded=0.2)
 
 
-def shoot(folder, leaves, *, first=START, step_s=20, zone="+00:00", colour=None):
-    """Photos `step_s` apart, each showing its leaf (row, col)."""
+def shoot(folder, leaves, *, first=START, step_s=20, zone="+00:00", colour=None, place=None):
+    """Photos `step_s` apart, each showing its leaf (row, col). place: (lat, lon), north and east, for their EXIF."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, (row, col) in enumerate(leaves):
         moment = (first + timedelta(seconds=i * step_s)).strftime("%Y:%m:%d %H:%M:%S")
@@ -66,8 +66,12 @@ def shoot(folder, leaves, *, first=START, step_s=20, zone="+00:00", colour=None)
         if zone:
             tags[0x9011] = zone  # OffsetTimeOriginal
         shown = colour or (col * 10 + 5, row * 10 + 5, 0)
+        facts = {"Exif": tags}
+        if place:
+            lat, lon = ([(round(each * 10**7), 10**7), (0, 1), (0, 1)] for each in place)
+            facts["GPS"] = {1: "N", 2: lat, 3: "E", 4: lon}
         path = folder / f"{i:03d}.png"
-        Image.new("RGB", (64, 36), shown).save(path, exif=piexif.dump({"Exif": tags})[6:])
+        Image.new("RGB", (64, 36), shown).save(path, exif=piexif.dump(facts)[6:])
     return folder
 
 
@@ -205,3 +209,24 @@ def test_times_come_from_gpx_where_photos_have_none(track, tmp_path):
     (tmp_path / "bad.gpx").write_text("<gpx")
     with pytest.raises(SourceError, match=r"bad.gpx: not a GPX track"):
         track(folder, "--out", tmp_path / "t.csv", "--gpx", tmp_path / "bad.gpx")
+
+
+def test_what_else_is_known_counts_where_it_is_asked_for(track, tiny_data, tmp_path):
+    grid = Region.load(tiny_data / "region.json").grid
+    corner = grid.unproject(grid.north_west[0] + 20, grid.north_west[1] - 20)
+    folder = shoot(tmp_path / "walk", STREET, place=corner)
+
+    def where(*words):
+        track(folder, "--out", tmp_path / "t.csv", *words)
+        rows = tables.read(tmp_path / "t.csv")
+        return np.mean(
+            [np.hypot(*np.subtract(grid.project(row.lat, row.lon), grid.project(*corner))) for row in rows]
+        )
+
+    unasked = where()
+    assert where("--near", f"{corner[0]},{corner[1]},30") < 0.7 * unasked
+    assert where("--gps-prior", 20) < 0.7 * unasked
+    area = f"{corner[1]},{corner[0] - 2e-4},{corner[1] + 2e-4},{corner[0]}"
+    assert where("--within", area) < 0.7 * unasked
+    with pytest.raises(PriorError, match="lies off the region"):
+        track(folder, "--out", tmp_path / "t.csv", "--near", "0,0,30")

@@ -25,7 +25,7 @@ from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import CheckpointError, ConfigError, OutputError, PriorError, RegionError
 from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, Search, predict
 from zoomloc.posterior import Leaves
-from zoomloc.priors import Evidence, Facing, Prior, asked, facing_of_photo, of_photo, tracks
+from zoomloc.priors import Evidence, Facing, Prior, asked, told, tracks
 from zoomloc.progress import bar
 from zoomloc.region import Region
 from zoomloc.rows import Row, of_prediction
@@ -205,13 +205,15 @@ class Batch:
         return panorama.zoom(self.localizer, features, region, n_views, known, how=self.options.how)
 
     def _priors(self, decoded: Decoded) -> list[Prior | Facing]:
-        options, photo = self.options, decoded.photo
-        known: list[Prior | Facing] = list(self._known)
-        if photo is not None and options.gps_sigma_m is not None:
-            known += of_photo(photo, options.gps_sigma_m or None, clock=self._clock)
-        if photo is not None and options.heading_sigma_deg is not None and decoded.around is None:
-            known += facing_of_photo(photo, options.heading_sigma_deg or None)
-        return known
+        """What else is known of a photo."""
+        return [*self._known, *self._own(decoded)]
+
+    def _own(self, decoded: Decoded) -> list[Prior | Facing]:
+        """What its EXIF and a track say of it."""
+        if decoded.photo is None:
+            return []
+        heading_deg = self.options.heading_sigma_deg if decoded.around is None else None
+        return told(decoded.photo, self.options.gps_sigma_m, heading_deg, clock=self._clock)
 
     def _row(self, decoded: Decoded, found: list[Leaves] | None, share_s: float) -> Row:
         assert decoded.photo is not None

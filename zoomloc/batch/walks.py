@@ -23,6 +23,7 @@ from zoomloc.errors import ConfigError, OutputError
 from zoomloc.files import atomic
 from zoomloc.photo import Photo
 from zoomloc.posterior import Leaves
+from zoomloc.priors import Evidence, Facing, Prior
 from zoomloc.rows import Row
 from zoomloc.sequence import Motion, Sighting, sighting, smooth
 from zoomloc.track import seconds
@@ -51,10 +52,12 @@ class Walks(Batch):
     folder: Path = Path()
 
     def __post_init__(self) -> None:
-        o = self.options
-        if o.how != "posterior" or {o.near, o.within, o.gps_sigma_m, o.heading_sigma_deg} != {None}:
-            raise ConfigError("--sequence: locates walks by their photos alone, without priors or --search")
+        if self.options.how != "posterior":
+            raise ConfigError("--sequence: locates walks by their posteriors; leave out --search")
         super().__post_init__()
+        self._of_walks = [
+            Evidence(self._known, region.grid) if self._known else None for region in self.regions
+        ]
         self._seen: dict[Job, list[Sighting]] = {}
         self._photos: dict[Job, Photo] = {}
 
@@ -91,6 +94,10 @@ class Walks(Batch):
             self._photos[decoded.job] = decoded.photo
         return super()._row(decoded, found, share_s)
 
+    def _priors(self, decoded: Decoded) -> list[Prior | Facing]:
+        """Its own: what is known of all photos counts once a walk, not once a photo."""
+        return self._own(decoded)
+
     def _followed(self, notes: dict[Job, _Note]) -> dict[Job, Row]:
         """The rows of one walk. Where some photos know their time zone and others do not, the fewer fail."""
         zoned = Counter(note.zoned for note in notes.values()).most_common(1)[0][0]
@@ -98,8 +105,8 @@ class Walks(Batch):
         order.sort(key=lambda job: (notes[job].seconds, job.path))
         at = [notes[job].seconds for job in order]
         by_region = [
-            smooth([notes[job].seen[i] for job in order], at, region.grid, self.motion)[1]
-            for i, region in enumerate(self.regions)
+            smooth([notes[job].seen[i] for job in order], at, region.grid, self.motion, known)[1]
+            for i, (region, known) in enumerate(zip(self.regions, self._of_walks, strict=True))
         ]
         rows = {}
         for job, *beliefs in zip(order, *by_region, strict=True):

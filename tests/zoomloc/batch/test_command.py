@@ -233,8 +233,8 @@ def test_a_walk_is_located_together(batch, town, tmp_path, zoomloc):
     assert [json.loads(line)["captured_at"] for line in told.splitlines()][:3] == [
         f"2024-05-06T10:00:0{i}" for i in range(3)
     ]
-    _, err = zoomloc(*batch, town / "photos", "--sequence", "walk", "--near", "45.15,9.0,50", code=2)
-    assert "without priors" in err
+    _, err = zoomloc(*batch, town / "photos", "--sequence", "walk", "--search", "beam", code=2)
+    assert "leave out --search" in err
 
 
 def test_an_interrupted_run_says_how_to_go_on(batch, town, tmp_path, zoomloc):

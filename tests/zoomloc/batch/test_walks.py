@@ -12,6 +12,7 @@ import pytest
 
 from zoomloc import tables
 from zoomloc.batch import journal
+from zoomloc.region import Region
 
 
 def timed(folder, n, *, zone=None, first=0):
@@ -69,13 +70,21 @@ def test_a_walk_killed_and_resumed_is_that_of_an_unbroken_run(batch, elsewhere, 
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".csv") == ["town"]
 
 
-def test_a_walk_is_followed_as_zoomloc_track_does(batch, town, walk, untrained, tmp_path, zoomloc):
-    told, _ = zoomloc(*batch)
-    zoomloc("track", walk, *batch[2:-4], "--out", tmp_path / "track.jsonl")
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_walk_is_followed_as_zoomloc_track_does(is_known, batch, town, walk, untrained, tmp_path, zoomloc):
+    grid, known = Region.load(town / "region.json").grid, []
+    if is_known:
+        lat, lon = grid.unproject(*grid.centre(grid.cell((0, 0))))
+        known = ["--near", f"{lat},{lon},40", "--gps-prior", "50"]
+    told, _ = zoomloc(*batch, *known)
+    zoomloc("track", walk, *batch[2:-4], *known, "--out", tmp_path / "track.jsonl")
     rows = [json.loads(line) for line in told.splitlines()]
     for ours, theirs in zip(rows, tables.read(tmp_path / "track.jsonl"), strict=True):
         assert (ours["file"], ours["not_here"]) == (theirs.file, theirs.not_here)
         assert ours["confidence"] == theirs.confidence and ours["lat"] == theirs.lat
+    if is_known:
+        unasked = [json.loads(line) for line in zoomloc(*batch)[0].splitlines()]
+        assert [row["confidence"] for row in rows] != [row["confidence"] for row in unasked]
 
 
 def test_a_walk_is_followed_in_every_region_and_answered_with_the_likeliest(batch, town, elsewhere, zoomloc):
