@@ -1,12 +1,14 @@
-"""What else is known, and what it is worth: a measured position beside a photo, and photos before and after it.
+"""What else is known, and what it is worth: a measured position beside a photo, photos before and after it, and what
+is behind the camera.
 
     python -m benchmarks.context data/demo-city --checkpoint zoomloc/assets/demo/checkpoint \
         --walks 24 --work data/walks --out docs/results/context.json
 
 The town is one that `zoomloc prep city` made. Positions: its test photos are located alone, and with their true
 position moved by Gaussian errors as a prior. Walks: new drives through the very town, photographed; each photo alone,
-the last of so many by those before it, and all of them together. Intervals are of a paired bootstrap, of whole walks
-where these are compared, as photos of a walk are alike. Everything is simulated.
+the last of so many by those before it, and all of them together. Panoramas: new ones at the town's test spots, by the
+view ahead, and by all of them. Intervals are of a paired bootstrap, of whole walks where these are compared, as photos
+of a walk are alike. Everything is simulated.
 """
 
 import json
@@ -17,13 +19,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 from numpy.typing import NDArray
 
 from data_prep.cities.make import make_city
-from zoomloc import manifest
+from zoomloc import manifest, panorama, photo
 from zoomloc.bootstrap import DRAWS, Difference, recall_difference
 from zoomloc.dataset import PhotoDataset
+from zoomloc.encoder import shrink
 from zoomloc.localizer import Localizer, predict
 from zoomloc.posterior import Leaves
 from zoomloc.priors import HEADING_SIGMA_DEG, Around, Evidence, Facing
@@ -73,26 +77,15 @@ def measure_positions(localizer: Localizer, town: Path, *, limit: int | None, se
     return {"n_photos": n, "alone": _summary(alone), "with a position": rows}
 
 
-def make_walks(town: Path, work: Path, *, walks: int) -> Path:
-    """New drives through a town, FRAMES photos each; the imagery is the town's own."""
+def photograph(town: Path, out: Path, photos: int, **asked: Any) -> Path:
+    """New photos of a town, as `make_city` is asked for them; the imagery is the town's own."""
     made = json.loads((town / "simulation.json").read_text())
-    out = work / f"{town.resolve().name}-{walks}"
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "city.tif").exists():
         (out / "city.tif").symlink_to((town / "city.tif").resolve())
-    if (out / "manifest.parquet").exists():
-        return out
-    make_city(
-        out,
-        seed=made["seed"],
-        photos=FRAMES * walks,
-        size_m=made["size_m"],
-        gsd_m=made["gsd_m"],
-        width=made["width"],
-        test=0,
-        val=0,
-        drives=walks,
-    )
+    if not (out / "manifest.parquet").exists():
+        size = {name: made[name] for name in ("seed", "size_m", "gsd_m", "width")}
+        make_city(out, photos=photos, val=0, **size, **asked)
     return out
 
 
@@ -137,6 +130,23 @@ def measure_walks(localizer: Localizer, folder: Path, region: Region, motion: Mo
     return out
 
 
+def measure_panoramas(localizer: Localizer, folder: Path, region: Region, spots: int) -> dict[str, Any]:
+    """Spots photographed all around: by the view ahead alone, and by all views together."""
+    rows = manifest.read(folder / "manifest.parquet", "test")[:spots]
+    xy = np.column_stack(region.grid.project(rows.geometry.y.to_numpy(), rows.geometry.x.to_numpy()))
+    ahead, around = [], []
+    for name, at in progress(zip(rows.photo, xy, strict=True), "locating panoramas", len(rows)):
+        its = panorama.views(photo.load(folder / name))
+        pixels = torch.from_numpy(np.stack([shrink(each, localizer.model.config.photo_px) for each in its]))
+        features = localizer.encode(pixels, torch.full((len(its),), panorama.FOV_DEG))
+        for errors, n in ((ahead, 1), (around, len(its))):
+            found = panorama.zoom(localizer, features[:n], region, [n], [None])
+            errors += _errors_m(found, region, at[None])
+    ours, theirs = np.array(around), np.array(ahead)
+    more = {f"R@{radius} more": recall_difference(ours, theirs, radius)._asdict() for radius in RADII_M}
+    return {"n_spots": len(rows), "ahead": _summary(theirs), "around": _summary(ours)} | more
+
+
 def _errors_m(found: Sequence[Leaves], region: Region, xy: Errors) -> list[float]:
     answers = [predict(leaves, region, "", "posterior", top_k=1) for leaves in found]
     points = np.array([region.grid.project(answer.lat, answer.lon) for answer in answers])
@@ -169,23 +179,27 @@ def main(
     walks: Annotated[int, typer.Option(min=1, help="Drives of 20 photos.")] = 24,
     work: Annotated[Path, typer.Option(help="Keep their photos here.")] = Path("data/walks"),
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many test photos.")] = None,
+    spots: Annotated[int, typer.Option(min=1, help="Panoramas, at the town's test spots.")] = 260,
     depth: Annotated[
         int | None, typer.Option(min=1, help="Zoom to this depth instead of the town's.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the errors of positions.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
 ) -> None:
-    """Measure what a position, and a walk, add to a photo."""
+    """Measure what a position, a walk, and a view all around add to a photo."""
     localizer = Localizer.from_pretrained(checkpoint, device="cpu")
     region = Region.load(town / "region.json")
     motion = Motion(speed_m_s=SPEEDS_M_S["drive"])
-    folder = make_walks(town, work, walks=walks)
+    here = work / town.resolve().name
+    drives = photograph(town, Path(f"{here}-{walks}"), FRAMES * walks, test=0, drives=walks)
+    spheres = photograph(town, Path(f"{here}-around-{spots}"), spots + 1, test=spots, panoramas=1.0)
     report = {
         "town": town.name,
         "checkpoint": str(checkpoint),
         "motion": asdict(motion),
         "positions": measure_positions(localizer, town, limit=limit, seed=seed),
-        "walks": measure_walks(localizer, folder, replace(region, depth=depth or region.depth), motion),
+        "walks": measure_walks(localizer, drives, replace(region, depth=depth or region.depth), motion),
+        "panoramas": measure_panoramas(localizer, spheres, region, spots),
     }
     text = json.dumps(report, indent=1)
     typer.echo(text)

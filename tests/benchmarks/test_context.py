@@ -1,4 +1,4 @@
-"""The benchmark of positions and walks, on a town too small to show anything but that it runs and adds up."""
+"""The benchmark of what else is known, on a town too small to show anything but that it runs and adds up."""
 
 import json
 
@@ -17,14 +17,26 @@ SIZES = {"width": 32, "encoder_layers": 1, "encoder_heads": 2, "patch_px": 8, "t
          "view_px": 48, "decoder_layers": 1, "decoder_heads": 2}  # fmt: skip
 
 
-def test_it_measures_positions_and_walks(tmp_path):
+def test_it_measures_positions_walks_and_panoramas(tmp_path):
     town = tmp_path / "town"
     make_city(town, seed=3, photos=8, size_m=320.0, gsd_m=1.0, width=64, test=6, val=0, workers=1)
     torch.manual_seed(0)
     checkpoint.save(make_model(PointerConfig(kind="pointer", heading_waves=2, **SIZES)), tmp_path / "model")
     app = typer.Typer()
     app.command()(context.main)
-    words = [town, "--checkpoint", tmp_path / "model", "--walks", 2, "--work", tmp_path, "--depth", 2]
+    words = [
+        town,
+        "--checkpoint",
+        tmp_path / "model",
+        "--walks",
+        2,
+        "--work",
+        tmp_path,
+        "--depth",
+        2,
+        "--spots",
+        3,
+    ]
     done = CliRunner().invoke(app, [*map(str, words), "--out", str(tmp_path / "c.json")])
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "c.json").read_text())
@@ -35,6 +47,11 @@ def test_it_measures_positions_and_walks(tmp_path):
         "an untrained model knows nothing, a position does"
     )
     assert {"heading 15°", "100 m"} < positions["with a position"].keys()
+    around = report["panoramas"]
+    assert around["n_spots"] == 3 and around["ahead"] != around["around"]
+    assert around["R@100 more"]["value"] == pytest.approx(
+        around["around"]["R@100"] - around["ahead"]["R@100"]
+    )
     for row in (near, walks["10 photos"]["all, together"]):
         assert row["R@25 more"]["value"] == pytest.approx(row["R@25"] - row["alone"]["R@25"])
         assert row["R@25 more"]["low"] <= row["R@25 more"]["value"] <= row["R@25 more"]["high"]
