@@ -131,8 +131,8 @@ def measure_walks(localizer: Localizer, folder: Path, region: Region, motion: Mo
 
 
 def measure_panoramas(localizer: Localizer, folder: Path, region: Region, spots: int) -> dict[str, Any]:
-    """Spots photographed all around: by the view ahead alone, and by all views together."""
-    rows = manifest.read(folder / "manifest.parquet", "test")[:spots]
+    """Spots photographed all around, on two days: by the view ahead alone, and by all views together."""
+    rows = manifest.read(folder / "manifest.parquet", "test")[: 2 * spots]
     xy = np.column_stack(region.grid.project(rows.geometry.y.to_numpy(), rows.geometry.x.to_numpy()))
     ahead, around = [], []
     for name, at in progress(zip(rows.photo, xy, strict=True), "locating panoramas", len(rows)):
@@ -143,8 +143,9 @@ def measure_panoramas(localizer: Localizer, folder: Path, region: Region, spots:
             found = panorama.zoom(localizer, features[:n], region, [n], [None])
             errors += _errors_m(found, region, at[None])
     ours, theirs = np.array(around), np.array(ahead)
-    more = {f"R@{radius} more": recall_difference(ours, theirs, radius)._asdict() for radius in RADII_M}
-    return {"n_spots": len(rows), "ahead": _summary(theirs), "around": _summary(ours)} | more
+    days = ours.reshape(-1, 2), theirs.reshape(-1, 2)  # of a spot, two
+    more = {f"R@{radius} more": _group_difference(*days, radius)._asdict() for radius in RADII_M}
+    return {"n_spots": spots, "ahead": _summary(theirs), "around": _summary(ours)} | more
 
 
 def _errors_m(found: Sequence[Leaves], region: Region, xy: Errors) -> list[float]:
@@ -156,14 +157,16 @@ def _errors_m(found: Sequence[Leaves], region: Region, xy: Errors) -> list[float
 def _row(ours: Errors, theirs: Errors) -> dict[str, Any]:
     """How ours came out, and how much better than theirs within 25 m."""
     better = (
-        recall_difference(ours, theirs, RADII_M[0]) if ours.ndim == 1 else _walks_difference(ours, theirs)
+        recall_difference(ours, theirs, RADII_M[0])
+        if ours.ndim == 1
+        else _group_difference(ours, theirs, RADII_M[0])
     )
     return _summary(ours) | {"alone": _summary(theirs), "R@25 more": better._asdict()}
 
 
-def _walks_difference(ours: Errors, theirs: Errors, *, seed: int = 0) -> Difference:
-    """As `recall_difference`, with whole walks (W, photos) drawn anew."""
-    gain = ((ours <= RADII_M[0]).astype(int) - (theirs <= RADII_M[0])).mean(axis=1)
+def _group_difference(ours: Errors, theirs: Errors, radius_m: float, *, seed: int = 0) -> Difference:
+    """As `recall_difference`, with whole groups of photos (groups, photos), such as walks, drawn anew."""
+    gain = ((ours <= radius_m).astype(int) - (theirs <= radius_m)).mean(axis=1)
     drawn = np.random.default_rng(seed).integers(0, len(gain), (DRAWS, len(gain)))
     low, high = np.quantile(gain[drawn].mean(axis=1), [0.025, 0.975])
     return Difference(float(gain.mean()), float(low), float(high))
@@ -179,7 +182,7 @@ def main(
     walks: Annotated[int, typer.Option(min=1, help="Drives of 20 photos.")] = 24,
     work: Annotated[Path, typer.Option(help="Keep their photos here.")] = Path("data/walks"),
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many test photos.")] = None,
-    spots: Annotated[int, typer.Option(min=1, help="Panoramas, at the town's test spots.")] = 260,
+    spots: Annotated[int, typer.Option(min=1, help="Test spots with panoramas, two each.")] = 130,
     depth: Annotated[
         int | None, typer.Option(min=1, help="Zoom to this depth instead of the town's.")
     ] = None,
@@ -192,7 +195,7 @@ def main(
     motion = Motion(speed_m_s=SPEEDS_M_S["drive"])
     here = work / town.resolve().name
     drives = photograph(town, Path(f"{here}-{walks}"), FRAMES * walks, test=0, drives=walks)
-    spheres = photograph(town, Path(f"{here}-around-{spots}"), spots + 1, test=spots, panoramas=1.0)
+    spheres = photograph(town, Path(f"{here}-around-{spots}"), 2 * spots + 1, test=2 * spots, panoramas=1.0)
     report = {
         "town": town.name,
         "checkpoint": str(checkpoint),
