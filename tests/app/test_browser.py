@@ -110,7 +110,7 @@ def test_a_photo_is_dropped_found_narrowed_down_by_an_area_and_exported(page, tm
 
 def _said(page) -> str:
     """The coordinates in the answer's box."""
-    return page.locator("[data-testid=stCode] code").inner_text().strip()
+    return page.locator("output").inner_text().strip()
 
 
 def _exported(page, path) -> dict:
