@@ -10,6 +10,7 @@ SCREENS = Path(__file__).with_name("screens")
 # Streamlit leaves much room around a page.
 STYLE = """
 .stMainBlockContainer { padding: 4.5rem 2.5rem 2rem; }
+.stApp a:focus-visible { outline: 3px solid; outline-offset: 1px; }
 .stMarkdown table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; font-size: .875rem; }
 .stMarkdown :is(th, td) { white-space: nowrap; }
 @media (max-width: 640px) {

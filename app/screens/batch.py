@@ -108,19 +108,21 @@ def downloads(run: runs.Run, rows: Sequence[Row]) -> None:
         )
         st.download_button(
             f"Download {len(rows)} rows",
-            runs.export(rows, suffix),
+            lambda: runs.export(rows, suffix),
             f"results{suffix}",
             icon=":material/download:",
+            on_click="ignore",
             width="stretch",
         )
     report = run.folder / runs.REPORT
     if run.state == "done" and report.exists():
         st.download_button(
             "Download the report",
-            report.read_bytes(),
+            report.read_bytes,
             "report.html",
             "text/html",
             icon=":material/description:",
+            on_click="ignore",
             width="stretch",
         )
 

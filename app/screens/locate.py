@@ -271,13 +271,13 @@ def say(given: Given, prediction: Prediction, region: Region, clues: Clues) -> N
             st.markdown(f"**{percent(best)}** within {length(prediction.radius_m)} of this point")
             st.progress(min(best, 1.0))
         st.markdown("  \n".join(facts(given, prediction, clues)))
-        content = json.dumps(outputs.geojson([prediction], region.grid), indent=1)
         st.download_button(
             "GeoJSON",
-            content,
+            lambda: json.dumps(outputs.geojson([prediction], region.grid), indent=1),
             f"{Path(given.name).stem}.geojson",
             "application/geo+json",
             icon=":material/download:",
+            on_click="ignore",
             width="stretch",
         )
 

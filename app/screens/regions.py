@@ -44,8 +44,8 @@ def facts(file: Path) -> dict[str, Any] | None:
         st.markdown(
             f"**{region.name}**  \n{length(region.size_m)} a side ({region.crs})  \n"
             f"searched in {region.depth} levels, down to cells of {length(region.grid.leaf_m)}  \n"
-            f"imagery on {covered:.0%} of the square, ".replace("%", " %")
-            + f"{found.levels_m[0]:.2g} m a pixel at the finest"
+            f"{found.levels_m[0]:.2g} m a pixel at the finest  \n"
+            f"imagery on {covered:.0%} of the square".replace("%", " %")
         )
         st.caption(pyramid.source.attribution or region.attribution or "attribution not stated")
         if covered < 1:

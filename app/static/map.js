@@ -162,7 +162,10 @@ class View {
     this.draw();
     if (scene.photo.key !== before.photo?.key) this.fly();
     else if (!same(scene.answer, before.answer)) { this.light(scene.cells.length - 1); this.go(this.sight()); }
-    else if (!same(scene.path, before.path)) { this.light(scene.cells.length - 1); this.go(this.L.latLngBounds(scene.cells.at(-1).ring).pad(.2)); }
+    else if (!same(scene.path, before.path)) {
+      this.light(scene.cells.length - 1);
+      this.go(same(scene.path, scene.answer_path) ? this.sight() : this.L.latLngBounds(scene.cells.at(-1).ring).pad(.2));
+    }
     else this.light(scene.cells.length - 1);
   }
 
@@ -185,13 +188,13 @@ class View {
     }
     if (heading_deg !== null && located) L.marker(at, { icon: L.divIcon({ className: "", iconSize: [0, 0],
       html: element("div", { className: "facing", style: `transform: rotate(${heading_deg}deg)` }, element("i")) }), interactive: false, keyboard: false }).addTo(drawn);
-    scene.places.toReversed().forEach((place, i) => this.pin(place, scene.places.length - 1 - i));
+    scene.places.forEach((place, rank) => this.pin(place, rank));
   }
 
   // What the signs on the map mean, of those that are there.
   explain() {
     const { answer, places, truth, heat, others } = this.scene;
-    const signs = answer ? [["first", "the answer"], places.length > 1 && ["rank", "the next likeliest", "2"],
+    const signs = answer ? [answer.located ? ["first", "the answer"] : ["rank doubtful", "the best guess", "%"], places.length > 1 && ["rank", "the next likeliest", "2"],
       answer.located && ["half", "holds 50 %"], answer.located && ["most", "holds 90 %"], ["cell", "the way down"],
       heat && ["heat", "the brighter, the likelier"], truth && ["truth", "EXIF position"], others?.length && ["other", "another photo"]]
       : others?.length ? [["other", "located"], ["unsure", "uncertain"], ["", "the larger, the surer"]] : [];
@@ -199,13 +202,15 @@ class View {
       element("li", {}, sign && element("i", { className: sign, ariaHidden: "true" }, text ?? ""), words)));
   }
 
-  // Answers of other photos; the surer, the larger.
+  // Answers of other photos; the surer, the larger. With the keyboard they are chosen in the list or table beside the
+  // map: thousands of stops of the tab key would bar the way there.
   dots() {
     for (const other of this.scene.others ?? []) {
       const focus = other.key === this.scene.focus, unsure = other.located === false;
-      this.L.circleMarker(other.at, { radius: focus ? 11 : 6 + 4 * (other.sure ?? .25), color: focus || unsure ? "#fff" : "#111", weight: focus ? 4 : 2,
-        dashArray: unsure ? "4 3" : null, fillColor: focus ? ANSWER : unsure ? UNSURE : OTHER, fillOpacity: 1 })
+      const dot = this.L.circleMarker(other.at, { radius: focus ? 11 : 6 + 4 * (other.sure ?? .25), color: focus || unsure ? "#fff" : "#111", weight: focus ? 4 : 2,
+        fillColor: focus ? ANSWER : unsure ? UNSURE : OTHER, fillOpacity: 1 })
         .bindTooltip(element("span", {}, other.name)).on("click", () => this.tell("photo", other.key)).addTo(this.drawn);
+      dot.getElement().setAttribute("tabindex", "-1");
     }
   }
 

@@ -62,7 +62,7 @@ def test_signs_differ_in_lightness(sight):
     for one, another in combinations(signs, 2):
         first, second = _lab([signs[one], signs[another]], sight)
         assert np.linalg.norm(first - second) > 14, (one, another)
-    # The two that differ in colour alone but for a dashed rim.
+    # The two that differ in nothing but that.
     located, uncertain = _lab([signs["OTHER"], signs["UNSURE"]], sight)[:, 0]
     assert located - uncertain > 50
 

@@ -1,11 +1,13 @@
 """The first page, run without a browser and without a network."""
 
+import gc
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 import app
@@ -117,3 +119,14 @@ def test_two_sessions_do_not_disturb_each_other(page):
     _run(page)
     assert _answer(_run(other)) == theirs != ours
     assert not other.checkbox(key="use_exif").value
+
+
+def test_what_is_loaded_is_no_garbage_and_a_small_model_thinks_in_one_thread(page):
+    """Both cost a first answer most of its time; see benchmarks.app."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    resources.shared.clear()
+    resources.shared(Settings().checkpoint)
+    assert torch.get_num_threads() == 1
+    assert gc.get_freeze_count() > 100_000
+    torch.set_num_threads(threads)
