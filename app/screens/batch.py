@@ -30,8 +30,10 @@ def page() -> None:
     left, right = st.columns([0.3, 0.7], gap="medium")
     with left:
         with st.expander("New batch", expanded=not known, icon=":material/add:"):
-            new(home)
+            new(home, file := choosing.region_file())
         if not known:
+            with right:
+                awaited(file)
             return
         names = [run.name for run in known]
         if STATE.get("run") not in names:
@@ -52,8 +54,18 @@ def page() -> None:
         st.error(str(error), icon=":material/error:")
 
 
-def new(home: Path) -> None:
-    file = choosing.region_file()
+def awaited(file: Path) -> None:
+    """The map, before there is anything on it."""
+    try:
+        region, server = resources.region(file), resources.served(file)
+        map.show(scene.of_region(region, resources.pyramid(file), server), key="batch-map", on=acted)
+    except (ZoomlocError, TilesError) as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    st.caption("What is found will be on this map, and in a table below it.")
+
+
+def new(home: Path, file: Path) -> None:
     uploads = st.file_uploader("Photos and videos", accept_multiple_files=True)
     folder = st.text_input("or a folder of this machine", placeholder="/home/me/photos")
     if st.button("Start", type="primary", disabled=not (uploads or folder), width="stretch"):

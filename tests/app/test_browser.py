@@ -180,6 +180,21 @@ def test_what_has_the_focus_of_the_keyboard_is_seen(page):
     assert page.locator(".pin-at:focus .pin").evaluate(ringed) == "solid"
 
 
+def test_in_a_narrow_window_the_keyboard_opens_the_menu(page):
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_selector(".leaflet-tile-loaded")
+    page.wait_for_timeout(500)  # the closing of the menu, which slides
+    page.keyboard.press("Tab")  # "skip to the main content"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    link = page.get_by_role("link", name="Batch")
+    link.wait_for()
+    page.wait_for_timeout(500)
+    assert link.bounding_box()["x"] >= 0
+    link.press("Enter")
+    page.get_by_text("Many photos at once").wait_for()
+
+
 def test_in_a_narrow_window_the_flight_is_seen(page):
     page.set_viewport_size({"width": 420, "height": 900})
     page.get_by_role("button", name="Photo 1").click()

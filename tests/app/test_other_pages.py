@@ -49,6 +49,12 @@ def test_the_results_of_a_batch_are_reopened_and_filtered(opened, tmp_path):
     assert list(page.dataframe[0].value["file"]) == ["sure.jpg"]
 
 
+def test_before_the_first_batch_the_map_is_there_and_says_what_will_be_on_it(opened):
+    page = opened("batch")
+    assert [each.key for each in page.get("bidi_component")] == ["batch-map"]
+    assert any("What is found will be on this map" in each.value for each in page.caption)
+
+
 def test_a_batch_of_a_folder_that_is_not_there_is_refused_in_one_line(opened):
     page = opened("batch")
     page.text_input[0].set_value("/no/such/folder").run()
