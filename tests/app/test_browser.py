@@ -166,6 +166,18 @@ def test_a_cell_is_looked_into_and_left_again_with_the_keyboard_alone(page):
     assert page.locator(".leaflet-marker-icon[title^=EXIF]").is_visible()
 
 
+def test_what_was_asked_for_is_in_sight_beside_the_answer(page):
+    page.get_by_role("button", name="Photo 1").click()
+    page.locator(".pin.first").wait_for()
+    page.get_by_text("What else is known?").click()
+    _entered(page, "Circle", "51.4586, 9.5259, 400")  # far from what the photo looks like
+    asked = page.locator("path[stroke='#0072B2']").bounding_box()
+    around = page.locator(".map").bounding_box()
+    assert around["x"] < asked["x"] and asked["x"] + asked["width"] < around["x"] + around["width"]
+    assert around["y"] < asked["y"] and asked["y"] + asked["height"] < around["y"] + around["height"]
+    assert page.locator(".pin.first").is_visible()
+
+
 def test_what_has_the_focus_of_the_keyboard_is_seen(page):
     page.wait_for_selector(".leaflet-tile-loaded")
     ringed = "e => getComputedStyle(e).outlineStyle"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import app
 from app import scene
+from app.command import OPTIONS
 from zoomloc.figure import heat
 
 # Machado, Oliveira and Fernandes (2009), severity 1, for linear sRGB; and the luminance alone.
@@ -84,3 +85,15 @@ def test_the_likelier_is_the_brighter_on_any_ground(sight, ground):
 def test_the_hatch_where_there_is_no_imagery_is_seen(sight):
     line, between = _lab([scene.BLANK[:3], scene.BETWEEN[:3]], sight)[:, 0]
     assert between - line > 35
+
+
+@pytest.mark.parametrize(("theme", "page"), [("light", "#ffffff"), ("dark", "#171614")])
+def test_a_button_is_read_and_so_is_what_stands_out_on_the_page(theme, page):
+    def luminance(colour: str) -> float:
+        lightness = _lab([int(colour[i : i + 2], 16) for i in (1, 3, 5)], "all hues")[0]
+        return float(((lightness + 16) / 116) ** 3)
+
+    blue = luminance(OPTIONS[f"theme.{theme}.primaryColor"])
+    for other in (1.0, luminance(page)):
+        darker, lighter = sorted((blue, other))
+        assert (lighter + 0.05) / (darker + 0.05) > 4  # WCAG asks for 3 of signs and of large text
