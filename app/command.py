@@ -13,7 +13,7 @@ import typer
 from app.settings import HOME, Settings
 from zoomloc.errors import OutputError
 
-# Colours that the colour-blind tell apart; nothing is ever sent anywhere.
+# Blues on which white is read, and which are read on the page; nothing is ever sent anywhere.
 OPTIONS = {
     "browser.gatherUsageStats": "false",
     "server.fileWatcherType": "none",
@@ -21,7 +21,7 @@ OPTIONS = {
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",
     "theme.light.primaryColor": "#0072B2",
-    "theme.dark.primaryColor": "#56B4E9",
+    "theme.dark.primaryColor": "#2A82BC",
 }
 
 

@@ -7,9 +7,11 @@ import streamlit as st
 # Streamlit would run scripts of a folder "pages" by themselves, for whoever opens one of them before any other.
 SCREENS = Path(__file__).with_name("screens")
 
-# Streamlit leaves much room around a page.
+# Streamlit leaves much room around a page, shows no focus of links, and lets the keyboard into a closed menu.
 STYLE = """
 .stMainBlockContainer { padding: 4.5rem 2.5rem 2rem; }
+.stApp a:focus-visible { outline: 3px solid; outline-offset: 1px; }
+.stSidebar[data-collapsed="true"] { visibility: hidden; }
 .stMarkdown table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; font-size: .875rem; }
 .stMarkdown :is(th, td) { white-space: nowrap; }
 @media (max-width: 640px) {

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 STATIC = Path(__file__).with_name("static")
-HTML = '<div class="stage"><div class="map"></div><div class="ladder"></div></div>'
+HTML = '<div class="stage"><div class="map"></div><ul class="legend"></ul><div class="ladder"></div></div>'
 
 _mount = st.components.v2.component(
     "zoomloc_map",

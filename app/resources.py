@@ -1,5 +1,6 @@
 """What all sessions of the app share: models, regions, and the servers of their imagery. Loaded once, kept."""
 
+import gc
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # A region with more inner cells than this is encoded as photos ask for it, or once and for all on the page of regions.
 FILL_CELLS = 600
+# A model of fewer weights thinks in one thread: two, beside a browser that draws, mostly wait for each other.
+SMALL_PARAMETERS = 10_000_000
 COVERAGE_PX = 512
 
 
@@ -34,9 +37,15 @@ class Shared:
 @st.cache_resource(show_spinner="Loading the model …")
 def shared(checkpoint: Path) -> Shared:
     """Raises CheckpointError or ConfigError."""
-    from zoomloc.localizer import Localizer
+    import torch
 
-    return Shared(Localizer.from_pretrained(checkpoint))
+    from zoomloc.localizer import Localizer
+    from zoomloc.model import n_parameters
+
+    localizer = Localizer.from_pretrained(checkpoint)
+    if n_parameters(localizer.model) < SMALL_PARAMETERS:
+        torch.set_num_threads(1)
+    return Shared(localizer)
 
 
 @st.cache_resource(show_spinner=False)
@@ -59,6 +68,9 @@ def ready(checkpoint: Path, path: Path) -> Shared:
         index = both.localizer.index(region(path))
         if index.n_cells <= FILL_CELLS:
             index.fill()
+    # Streamlit looks for garbage after every run of a page; among all that is loaded here to stay, that took 0.3 s.
+    gc.collect()
+    gc.freeze()
     return both
 
 

@@ -27,6 +27,7 @@ VIEW_PX = 256
 # Of the coverage, red, green, blue, alpha: where there is imagery, and in turn where there is none.
 COVERED, BLANK, BETWEEN = (0, 114, 178, 70), (213, 94, 0, 255), (255, 255, 255, 200)
 HATCH_PX = 12
+VEIL = 0.45  # of black, under the heat layer
 
 
 def of_region(region: Region, pyramid: Pyramid, server: str) -> dict[str, Any]:
@@ -120,7 +121,15 @@ def _view(
 
 def _heat(posterior: NDArray[np.float32], region: Region) -> dict[str, Any]:
     """The posterior as a picture in Web Mercator, and its bounds [[south, west], [north, east]]."""
-    return _overlay(heat(posterior, region.branch, at_most_px=HEAT_PX), region)
+    return _overlay(_veiled(heat(posterior, region.branch, at_most_px=HEAT_PX)), region)
+
+
+def _veiled(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same over a dark veil, so that without any hue, too, the likelier is the brighter."""
+    alpha = colours[..., 3:] / 255
+    both = alpha + VEIL * (1 - alpha)
+    veiled = np.concatenate([colours[..., :3] * alpha / both, 255 * both], axis=-1)
+    return veiled.round().astype(np.uint8)
 
 
 def coverage(mask: NDArray[np.bool_], region: Region) -> dict[str, Any]:

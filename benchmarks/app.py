@@ -34,7 +34,7 @@ WAIT_MS = 300_000
 
 
 def main(
-    photos: Annotated[int, typer.Option(min=1, help="Photos dropped.")] = 12,
+    photos: Annotated[int, typer.Option(min=1, help="Photos dropped.")] = 23,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("docs/results"),
 ) -> None:
     """Measure the app's first result."""

@@ -93,7 +93,7 @@ def heat(posterior: NDArray[np.float32], branch: int, *, at_most_px: int) -> NDA
         posterior = posterior.reshape(n, branch, n, branch).max(axis=(1, 3))
     certainty = 1 + np.log(np.maximum(posterior, 1e-12)) / np.log(leaves)
     steps = (certainty.clip(0, 1) * 48).round() / 48  # few colours, small files
-    colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * steps)
+    colours = matplotlib.colormaps["inferno"](0.5 + 0.5 * steps)  # what is darker would darken the ground
     colours[..., 3] = 0.9 * np.sqrt(steps)
     return (colours * 255).round().astype(np.uint8)
 

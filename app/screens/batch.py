@@ -1,12 +1,13 @@
 """Many photos at once: start a run, watch it, look through what it found, take it home."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from app import choosing, map, resources, runs, scene, settings
+from app import choosing, coordinates, map, resources, runs, scene, settings
 from app.words import length, percent
 from tiles.errors import TilesError
 from zoomloc import tables
@@ -23,13 +24,16 @@ STATE = st.session_state
 
 def page() -> None:
     st.markdown("#### Many photos at once")
+    st.caption("Located in the background, even with this page closed; what was found is kept here.")
     home = settings.current().home
     known = runs.all_runs(home)
     left, right = st.columns([0.3, 0.7], gap="medium")
     with left:
         with st.expander("New batch", expanded=not known, icon=":material/add:"):
-            new(home)
+            new(home, file := choosing.region_file())
         if not known:
+            with right:
+                awaited(file)
             return
         names = [run.name for run in known]
         if STATE.get("run") not in names:
@@ -50,8 +54,18 @@ def page() -> None:
         st.error(str(error), icon=":material/error:")
 
 
-def new(home: Path) -> None:
-    file = choosing.region_file()
+def awaited(file: Path) -> None:
+    """The map, before there is anything on it."""
+    try:
+        region, server = resources.region(file), resources.served(file)
+        map.show(scene.of_region(region, resources.pyramid(file), server), key="batch-map", on=acted)
+    except (ZoomlocError, TilesError) as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    st.caption("What is found will be on this map, and in a table below it.")
+
+
+def new(home: Path, file: Path) -> None:
     uploads = st.file_uploader("Photos and videos", accept_multiple_files=True)
     folder = st.text_input("or a folder of this machine", placeholder="/home/me/photos")
     if st.button("Start", type="primary", disabled=not (uploads or folder), width="stretch"):
@@ -72,9 +86,12 @@ def progress(run: runs.Run, was_live: bool) -> None:
     state, asked = run.state, run.asked
     if was_live and state != "running":
         st.rerun(scope="app")
-    done = len(run.rows())
+    rows = run.rows()
+    done = len(rows)
     if state == "done":
-        st.success(f"{done} photos looked at", icon=":material/check_circle:")
+        counts = Counter(row.status for row in rows)
+        each = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        st.success(f"{done} photos looked at: {each}", icon=":material/check_circle:")
         return
     st.progress(min(done / max(asked.total, 1), 1.0), f"{done} of {asked.total} photos")
     if state == "running":
@@ -103,19 +120,21 @@ def downloads(run: runs.Run, rows: Sequence[Row]) -> None:
         )
         st.download_button(
             f"Download {len(rows)} rows",
-            runs.export(rows, suffix),
+            lambda: runs.export(rows, suffix),
             f"results{suffix}",
             icon=":material/download:",
+            on_click="ignore",
             width="stretch",
         )
     report = run.folder / runs.REPORT
     if run.state == "done" and report.exists():
         st.download_button(
             "Download the report",
-            report.read_bytes(),
+            report.read_bytes,
             "report.html",
             "text/html",
             icon=":material/description:",
+            on_click="ignore",
             width="stretch",
         )
 
@@ -159,6 +178,7 @@ def dot(row: Row) -> dict[str, Any]:
         "name": f"{Path(row.file).name}: {row.status}, {sure}",
         "at": [row.lat, row.lon],
         "sure": row.confidence or 0,
+        "located": row.status == "located",
     }
 
 
@@ -172,7 +192,8 @@ def detail(row: Row) -> None:
             picture.caption(str(error))
     words.markdown(f"**{Path(row.file).name}**")
     if row.lat is not None and row.lon is not None:
-        words.code(f"{row.lat:.6f}, {row.lon:.6f}", language=None)
+        with words:
+            coordinates.show(row.lat, row.lon, key="coordinates")
         words.markdown(f"{percent(row.confidence or 0)} sure, 90 % within {length(row.radius_90_m or 0)}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import choosing, locating, map, resources, scene, settings
+from app import choosing, coordinates, locating, map, resources, scene, settings
 from app.locating import Clues, Given
 from app.settings import DEMO
 from app.words import area, length, percent
@@ -60,8 +60,8 @@ def page() -> None:
             locate_others(shared, file, region, found, left)
         if not shown:
             st.caption(
-                f"**{region.name}**: {length(region.size_m)} a side, {region.attribution}. Drop a photo taken there, "
-                "and the map zooms in to where it was taken, level by level."
+                f"**{region.name}**: {length(region.size_m)} a side, "
+                f"searched down to {length(region.grid.leaf_m)}."
             )
 
 
@@ -71,6 +71,7 @@ def page() -> None:
 def given_photos(*, examples: bool) -> list[Given]:
     """All photos that are there, the latest last; for those that cannot be read a line says why."""
     st.markdown("#### Where was this photo taken?")
+    st.caption("Drop a street photo: the map zooms in, level by level, to where it was taken.")
     STATE.setdefault("photos", {})
     uploads = st.file_uploader("Photos", accept_multiple_files=True, label_visibility="collapsed") or []
     with st.expander("Take a photo", icon=":material/photo_camera:"):
@@ -166,7 +167,7 @@ def asked_clues(given: Given, headings: bool) -> Clues:
         heading_deg, sigma_deg = None, 15
         if headings and st.checkbox("The camera looked to", key="use_heading"):
             heading_deg = st.slider("Heading, degrees from north", 0, 359, 0, key="heading")
-            sigma_deg = st.slider("give or take", 5, 60, 15, key="heading_sigma")
+            sigma_deg = st.slider("Give or take, degrees", 5, 60, 15, key="heading_sigma")
         if active:
             st.button("Forget all this", on_click=forget, icon=":material/backspace:")
     clean = {key: STATE.get(key, "").replace(" ", "") for key in ("area", "circle")}
@@ -264,20 +265,19 @@ def say(given: Given, prediction: Prediction, region: Region, clues: Clues) -> N
                 f"**Probably not on this map** ({percent(prediction.not_here)} sure). The best place there would be:",
                 icon=":material/wrong_location:",
             )
-        place = f"{prediction.lat:.6f}, {prediction.lon:.6f}"
-        st.code(place, language=None)  # comes with a button that copies it
+        coordinates.show(prediction.lat, prediction.lon, key="coordinates")
         if prediction.places:
             best = prediction.places[0].probability
             st.markdown(f"**{percent(best)}** within {length(prediction.radius_m)} of this point")
             st.progress(min(best, 1.0))
         st.markdown("  \n".join(facts(given, prediction, clues)))
-        content = json.dumps(outputs.geojson([prediction], region.grid), indent=1)
         st.download_button(
             "GeoJSON",
-            content,
+            lambda: json.dumps(outputs.geojson([prediction], region.grid), indent=1),
             f"{Path(given.name).stem}.geojson",
             "application/geo+json",
             icon=":material/download:",
+            on_click="ignore",
             width="stretch",
         )
 

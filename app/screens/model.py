@@ -26,7 +26,7 @@ def page() -> None:
             st.markdown(
                 f"**{weights / 1e6:.1f} million weights**  \n{localizer.device.type.upper()}  \n"
                 f"headings: {'stated' if localizer.states_headings else 'not stated'}  \n"
-                f"“not on this map” above {percent(localizer.threshold)}, "
+                f"says “not on this map” above {percent(localizer.threshold)}, "
                 f"{'calibrated' if localizer.calibration else 'not calibrated'}"
             )
         st.warning(

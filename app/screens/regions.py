@@ -18,6 +18,7 @@ STATE = st.session_state
 
 def page() -> None:
     st.markdown("#### Regions")
+    st.caption("The maps that photos are searched on. Only what is on them can be found.")
     left, right = st.columns([0.3, 0.7], gap="medium")
     with left:
         with st.expander("Add a region", icon=":material/add:"):
@@ -42,16 +43,16 @@ def facts(file: Path) -> dict[str, Any] | None:
     with st.container(border=True):
         st.markdown(
             f"**{region.name}**  \n{length(region.size_m)} a side ({region.crs})  \n"
-            f"{region.depth} levels, leaves of {length(region.grid.leaf_m)}  \n"
+            f"searched in {region.depth} levels, down to cells of {length(region.grid.leaf_m)}  \n"
             f"{found.levels_m[0]:.2g} m a pixel at the finest  \n"
-            f"covers {covered:.0%} of the square".replace("%", " %")
+            f"imagery on {covered:.0%} of the square".replace("%", " %")
         )
         st.caption(pyramid.source.attribution or region.attribution or "attribution not stated")
         if covered < 1:
             st.warning("Where there is no imagery, nothing can be found.", icon=":material/grid_off:")
         asked = st.toggle("Show coverage", value=covered < 1, key=f"coverage-{file}")
         if asked:
-            st.caption("Blue: there is imagery. Hatched: there is none.")
+            st.caption("Tinted blue: there is imagery. Hatched: there is none.")
     return scene.coverage(mask, region) if asked else None
 
 
@@ -135,7 +136,8 @@ def asked_square(found: Info) -> tuple[float, float, float] | None:
 def show(imagery: str, lat: float, lon: float, side_m: float) -> None:
     """The square as it is from afar, and what is wrong with it. Raises RegionError where there is nothing in it."""
     seen = resources.seen(imagery, lat, lon, side_m)
-    st.image(seen.pixels, caption=f"{length(side_m)} a side, {seen.covered:.0%} covered".replace("%", " %"))
+    told = f"{length(side_m)} a side, {seen.covered:.0%} covered".replace("%", " %")
+    st.image(seen.pixels, caption=told, width="stretch")
     if not seen.middle_covered and "://" in imagery:
         st.warning(
             "From near, its middle is blank: the server may have no tiles that fine. Say which it has at the end of "

@@ -1,5 +1,6 @@
 // The map of the app: it flies down the zoom path, draws what is said of a photo, and tells what the user did.
-const ANSWER = "#D55E00", OTHER = "#F0E442", TRUTH = "#56B4E9";
+// Told apart by lightness too, for those who see no hue; as every sign is by its shape.
+const ANSWER = "#D55E00", OTHER = "#F0E442", TRUTH = "#56B4E9", UNSURE = "#333333";
 const maps = new WeakMap();
 let leaflet = null;
 
@@ -45,6 +46,7 @@ class View {
     this.opacity = .8;
     if (!root.querySelector("link")) root.prepend(element("link", { rel: "stylesheet", href: `${scene.static}/leaflet/leaflet.css` }));
     this.place = root.querySelector(".map");
+    this.legend = root.querySelector(".legend");
     this.ladder = root.querySelector(".ladder");
     this.square = L.latLngBounds(scene.region.ring);
     const map = this.map = L.map(this.place, { zoomSnap: .25, minZoom: Math.max(0, scene.min_zoom - 2), maxZoom: scene.max_zoom + 3,
@@ -145,6 +147,7 @@ class View {
     this.bar.style.display = scene.photo ? "" : "none";
     this.drawn.clearLayers();
     this.sketch.clearLayers();
+    this.explain();
     this.fillLadder();
     this.dots();
     if (!scene.photo) {
@@ -159,7 +162,10 @@ class View {
     this.draw();
     if (scene.photo.key !== before.photo?.key) this.fly();
     else if (!same(scene.answer, before.answer)) { this.light(scene.cells.length - 1); this.go(this.sight()); }
-    else if (!same(scene.path, before.path)) { this.light(scene.cells.length - 1); this.go(this.L.latLngBounds(scene.cells.at(-1).ring).pad(.2)); }
+    else if (!same(scene.path, before.path)) {
+      this.light(scene.cells.length - 1);
+      this.go(same(scene.path, scene.answer_path) ? this.sight() : this.L.latLngBounds(scene.cells.at(-1).ring).pad(.2));
+    }
     else this.light(scene.cells.length - 1);
   }
 
@@ -182,16 +188,29 @@ class View {
     }
     if (heading_deg !== null && located) L.marker(at, { icon: L.divIcon({ className: "", iconSize: [0, 0],
       html: element("div", { className: "facing", style: `transform: rotate(${heading_deg}deg)` }, element("i")) }), interactive: false, keyboard: false }).addTo(drawn);
-    scene.places.toReversed().forEach((place, i) => this.pin(place, scene.places.length - 1 - i));
+    scene.places.forEach((place, rank) => this.pin(place, rank));
   }
 
-  // Answers of other photos; the surer, the fuller.
+  // What the signs on the map mean, of those that are there.
+  explain() {
+    const { answer, places, truth, heat, others } = this.scene;
+    const signs = answer ? [answer.located ? ["first", "the answer"] : ["rank doubtful", "the best guess", "%"], places.length > 1 && ["rank", "the next likeliest", "2"],
+      answer.located && ["half", "holds 50 %"], answer.located && ["most", "holds 90 %"], ["cell", "the way down"],
+      heat && ["heat", "the brighter, the likelier"], truth && ["truth", "EXIF position"], others?.length && ["other", "another photo"]]
+      : others?.length ? [["other", "located"], ["unsure", "uncertain"], ["", "the larger, the surer"]] : [];
+    this.legend.replaceChildren(...signs.filter(Boolean).map(([sign, words, text]) =>
+      element("li", {}, sign && element("i", { className: sign, ariaHidden: "true" }, text ?? ""), words)));
+  }
+
+  // Answers of other photos; the surer, the larger. With the keyboard they are chosen in the list or table beside the
+  // map: thousands of stops of the tab key would bar the way there.
   dots() {
     for (const other of this.scene.others ?? []) {
-      const focus = other.key === this.scene.focus;
-      this.L.circleMarker(other.at, { radius: focus ? 10 : 7, color: focus ? "#fff" : "#111", weight: focus ? 4 : 2,
-        fillColor: focus ? ANSWER : OTHER, fillOpacity: .25 + .75 * (other.sure ?? 1) })
+      const focus = other.key === this.scene.focus, unsure = other.located === false;
+      const dot = this.L.circleMarker(other.at, { radius: focus ? 11 : 6 + 4 * (other.sure ?? .25), color: focus || unsure ? "#fff" : "#111", weight: focus ? 4 : 2,
+        fillColor: focus ? ANSWER : unsure ? UNSURE : OTHER, fillOpacity: 1 })
         .bindTooltip(element("span", {}, other.name)).on("click", () => this.tell("photo", other.key)).addTo(this.drawn);
+      dot.getElement().setAttribute("tabindex", "-1");
     }
   }
 
@@ -221,7 +240,9 @@ class View {
     const [lat, lon] = this.scene.answer.at, side = this.sides_m.at(-1);
     const reach = Math.min(Math.max(this.scene.answer.radius_50_m ?? 0, side * 3), this.sides_m[0] / 2);
     const sight = this.L.latLng(lat, lon).toBounds(2 * reach);
-    return (this.scene.truth ? sight.extend(this.scene.truth.at) : sight).pad(.15);
+    if (this.scene.truth) sight.extend(this.scene.truth.at);
+    this.sketch.eachLayer(asked => { if (this.square.pad(.2).contains(asked.getBounds())) sight.extend(asked.getBounds()); });
+    return sight.pad(.15);
   }
 
   go(bounds, seconds = .8) {
@@ -232,6 +253,8 @@ class View {
   async fly() {
     const flight = ++this.flight, { scene, map } = this, going = () => flight === this.flight;
     map.stop();
+    // In a narrow window the map is below what is said in words, and would fly unseen.
+    if (this.place.getBoundingClientRect().top > innerHeight * .7) this.place.scrollIntoView({ behavior: still() ? "auto" : "smooth" });
     map.fitBounds(this.square, { animate: false });
     this.light(0);
     if (!still()) for (let level = 1; level < scene.cells.length; level++) {
@@ -274,7 +297,7 @@ class View {
     return element("div", { className: "step view" },
       element("h4", {}, element("button", { type: "button", title: "fly to this cell", onclick: () => { this.light(level); this.go(this.L.latLngBounds(scene.cells[level].ring)); } }, `${level + 1} · ${length(view.side_m)}`)),
       element("div", { className: "frame" }, element("img", { src: view.picture, alt: `overhead view of ${length(view.side_m)}` }), grid),
-      element("p", {}, share === null ? "" : `holds ${percent(share)}`));
+      element("p", {}, share === null ? "" : `${percent(share)} of the probability`));
   }
 }
 

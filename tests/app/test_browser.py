@@ -93,6 +93,16 @@ def test_a_photo_is_dropped_found_narrowed_down_by_an_area_and_exported(page, tm
     assert _said(page) == f"{lat:.6f}, {lon:.6f}"
     assert page.locator(".step.view").count() == 3  # what the model saw at each level
     assert page.locator(".children button.chosen").count() == 3
+    assert page.locator(".legend").inner_text().split("\n") == [
+        "the answer",
+        "2",
+        "the next likeliest",
+        "holds 50 %",
+        "holds 90 %",
+        "the way down",
+        "the brighter, the likelier",
+        "EXIF position",
+    ]
     before = _exported(page, tmp_path / "before.geojson")
 
     west, south, east, north = _draw_area_around_the_answer(page)
@@ -110,7 +120,7 @@ def test_a_photo_is_dropped_found_narrowed_down_by_an_area_and_exported(page, tm
 
 def _said(page) -> str:
     """The coordinates in the answer's box."""
-    return page.locator("[data-testid=stCode] code").inner_text().strip()
+    return page.locator("output").inner_text().strip()
 
 
 def _exported(page, path) -> dict:
@@ -152,6 +162,69 @@ def test_a_cell_is_looked_into_and_left_again_with_the_keyboard_alone(page):
     page.get_by_role("button", name="Back to the answer").press("Enter")
     page.get_by_text("Stepping by hand").wait_for(state="detached")
     assert page.locator(".step.view").count() == 3
+    # Back there, the map shows the answer among what is around it, not the smallest cell alone.
+    assert page.locator(".leaflet-marker-icon[title^=EXIF]").is_visible()
+
+
+def test_what_was_asked_for_is_in_sight_beside_the_answer(page):
+    page.get_by_role("button", name="Photo 1").click()
+    page.locator(".pin.first").wait_for()
+    page.get_by_text("What else is known?").click()
+    _entered(page, "Circle", "51.4586, 9.5259, 400")  # far from what the photo looks like
+    asked = page.locator("path[stroke='#0072B2']").bounding_box()
+    around = page.locator(".map").bounding_box()
+    assert around["x"] < asked["x"] and asked["x"] + asked["width"] < around["x"] + around["width"]
+    assert around["y"] < asked["y"] and asked["y"] + asked["height"] < around["y"] + around["height"]
+    assert page.locator(".pin.first").is_visible()
+
+
+def test_what_has_the_focus_of_the_keyboard_is_seen(page):
+    page.wait_for_selector(".leaflet-tile-loaded")
+    ringed = "e => getComputedStyle(e).outlineStyle"
+    page.keyboard.press("Tab")
+    for name in ("Locate", "Batch", "Regions", "About the model"):
+        page.keyboard.press("Tab")
+        assert page.get_by_role("link", name=name).evaluate(ringed) == "solid"
+    page.get_by_role("button", name="Photo 1").press("Enter")
+    page.locator(".pin.first").wait_for()
+    page.get_by_role("slider", name="opacity of the heat layer").focus()
+    page.keyboard.press("Shift+Tab")  # from the map's tools back to its last pin
+    assert page.locator(".pin-at:focus .pin").evaluate(ringed) == "solid"
+
+
+def test_in_a_narrow_window_the_keyboard_opens_the_menu(page):
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_selector(".leaflet-tile-loaded")
+    page.wait_for_timeout(500)  # the closing of the menu, which slides
+    page.keyboard.press("Tab")  # "skip to the main content"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    link = page.get_by_role("link", name="Batch")
+    link.wait_for()
+    page.wait_for_timeout(500)
+    assert link.bounding_box()["x"] >= 0
+    link.press("Enter")
+    page.get_by_text("Many photos at once").wait_for()
+
+
+def test_in_a_narrow_window_the_flight_is_seen(page):
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.get_by_role("button", name="Photo 1").click()
+    page.locator(".pin.first").wait_for()
+    page.wait_for_function(
+        """() => { for (const host of document.querySelectorAll("*")) {
+            const map = host.shadowRoot?.querySelector(".map")?.getBoundingClientRect();
+            if (map) return map.top >= 0 && map.bottom <= innerHeight; } }"""
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 420
+
+
+def test_a_first_answer_waits_for_no_large_program(page):
+    page.wait_for_selector(".leaflet-tile-loaded")
+    page.set_input_files("input[type=file]", str(PHOTO))
+    page.get_by_role("button", name="Copy").wait_for()
+    programs = page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
+    assert not [name for name in programs if "Highlighter" in name]
 
 
 def test_the_benchmark_drops_a_photo_and_takes_the_time_to_its_pin(browser, address, tmp_path, monkeypatch):
@@ -185,6 +258,9 @@ def test_a_batch_is_stopped_and_gone_on_with_to_its_end(page, home, tmp_path):
     assert not (run / "results.parquet").exists() and len(journal) > 1
     page.get_by_role("button", name="Go on").click()
     page.get_by_text(f"{len(names)} photos looked at").wait_for()
+    # The keyboard goes past the places on the map, of which there may be thousands, to the table that has them all.
+    page.locator("path[tabindex='-1']").first.wait_for()
+    assert page.locator("path.leaflet-interactive:not([tabindex='-1'])").count() == 0
     rows = tables.read(run / "results.parquet")
     assert [Path(row.file).name for row in rows] == names
     noted = [row for line in journal[1:] if line.endswith(b"\n") for row in json.loads(line)]

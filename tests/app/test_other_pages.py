@@ -42,11 +42,17 @@ def test_the_results_of_a_batch_are_reopened_and_filtered(opened, tmp_path):
     ]
     tables.write(rows, folder / runs.RESULTS)
     page = opened("batch")
-    assert page.success[0].value == "3 photos looked at"
+    assert page.success[0].value == "3 photos looked at: 1 located, 1 uncertain, 1 failed"
     assert list(page.dataframe[0].value["file"]) == ["sure.jpg", "unsure.jpg", "broken.jpg"]
     page.slider(key="sure").set_value(50).run()
     assert not page.exception
     assert list(page.dataframe[0].value["file"]) == ["sure.jpg"]
+
+
+def test_before_the_first_batch_the_map_is_there_and_says_what_will_be_on_it(opened):
+    page = opened("batch")
+    assert [each.key for each in page.get("bidi_component")] == ["batch-map"]
+    assert any("What is found will be on this map" in each.value for each in page.caption)
 
 
 def test_a_batch_of_a_folder_that_is_not_there_is_refused_in_one_line(opened):
@@ -60,7 +66,7 @@ def test_a_batch_of_a_folder_that_is_not_there_is_refused_in_one_line(opened):
 def test_a_region_is_described_and_one_is_added(opened, tmp_path):
     page = opened("regions")
     told = "\n".join(each.value for each in page.markdown)
-    assert "**simulated-7**" in told and "leaves of 40 m" in told and "100 % of the square" in told
+    assert "**simulated-7**" in told and "down to cells of 40 m" in told and "100 % of the square" in told
     page.text_input[0].set_value(str(DEMO / "city.tif")).run()
     next(button for button in page.button if button.label == "Add it").click().run()
     assert not page.exception and not page.error
