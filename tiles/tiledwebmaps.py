@@ -23,7 +23,7 @@ import yaml
 
 from tiles.errors import TilesError
 from tiles.geo import crs_named
-from tiles.store import WORLD_M, Level, bounds_of_leaves
+from tiles.store import WORLD_M, Level, bounds_of_leaves, contents
 
 LAYOUT_FILE = "layout.yaml"
 PACKED_FILE = "images.dat"
@@ -67,7 +67,7 @@ class TiledWebMaps:
         """See `TileStore.get`."""
         path = self._path(level, col, row)
         try:
-            return path.read_bytes()
+            return contents(path)
         except FileNotFoundError:
             return None
         except OSError as error:
