@@ -286,7 +286,7 @@ def _weighted(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray
     wide, high = np.hypot(*place.pixel.T)  # of a rectangle on the canvas that is as large as a pixel
     result = np.empty((height, width, 4), np.uint8)
     weights = _cubic_weights if place.window.resampling == "cubic" else _area_weights
-    step = max(1, STRIP_SAMPLES // width)
+    step = max(1, STRIP_SAMPLES // 4 // width)  # of floats, which take four times the room
     across, down = ((np.arange(count) + 0.5) / count for count in (width, height))
     for top in range(0, height, step):
         cols, rows = place.positions(across, down[top : top + step])
