@@ -6,9 +6,10 @@ Clients of another process ask for map tiles over HTTP on loopback, each for the
 many seconds; a request is lost if it is refused, cut short, late or no picture. Every server is one process of
 uvicorn, started for its turn, with the same settings. They are: this service as it is; this service keeping no
 encoded tiles, so that each is rendered; titiler (its TilerFactory as it comes; it keeps no tiles either, and takes the
-nearest pixel where this service averages). Caches fill while the same crowd warms the server up, for as long again;
-what is counted comes after. Memory is the resident set of the server before and after that, its growth the slope
-between. Needs the extra `benchmarks`, and Linux for the memory.
+nearest pixel where this service averages). What they may keep is made small, so that caches are full after the same
+crowd has warmed the server up, for as long again: how much the different pictures of that warm-up make together is
+beside the limit. What is counted comes after. Memory is the resident set of the server before and after that, its
+growth the slope between. Needs the extra `benchmarks`, and Linux for the memory.
 """
 
 import asyncio
@@ -34,7 +35,6 @@ import typer
 sys.path[0] = str(Path(__file__).parent.parent)  # where "tiles" is the package, not the file beside this one
 import tiles  # noqa: E402
 from tiles.server import create_app, serve  # noqa: E402
-from tiles.server.app import CACHE_BYTES  # noqa: E402
 from tiles.server.mercator import extent, tile_bounds  # noqa: E402
 
 CRS, WEST, NORTH, GSD_M = "EPSG:32632", 500_000.0, 5_700_000.0, 0.5
@@ -53,6 +53,7 @@ class Result:
     tiles_per_s: float
     p50_ms: float
     p99_ms: float
+    warm_up: float  # of different pictures
     rss_before: float
     rss_after: float
     rss_growth: float
@@ -61,11 +62,13 @@ class Result:
 # --- servers, each in a process of its own
 
 
-def serve_ours(imagery: str, ready: Connection, cache_bytes: int) -> None:
+def serve_ours(imagery: str, ready: Connection, blocks_mib: int, cache_bytes: int) -> None:
+    os.environ["GDAL_CACHEMAX"] = str(blocks_mib)
     serve(create_app({"city": tiles.open(imagery)}, cache_bytes=cache_bytes), port=0, ready=ready.send)
 
 
-def serve_titiler(imagery: str, ready: Connection) -> None:
+def serve_titiler(imagery: str, ready: Connection, blocks_mib: int) -> None:
+    os.environ["GDAL_CACHEMAX"] = str(blocks_mib)
     os.environ["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # as titiler's guide to speed says
     from fastapi import FastAPI
     from titiler.core.errors import DEFAULT_STATUS_CODES, add_exception_handlers
@@ -104,18 +107,23 @@ def requests(addresses: list[list[tuple[int, int, int]]], path: str) -> Iterator
         yield path.format(z=z, x=x, y=y)
 
 
-async def client(url: str, paths: Iterator[str], magic: bytes, until: float, times: list[float]) -> int:
-    """Ask for one tile after the other; the times taken go to `times`, the number of lost ones is returned."""
+async def client(
+    url: str, paths: Iterator[str], magic: bytes, until: float, times: list[float], sizes: dict[str, int]
+) -> int:
+    """Ask for one tile after the other; the times taken go to `times`, the bytes of each picture to `sizes`, the number
+    of lost ones is returned."""
     address, lost, streams = urlsplit(url), 0, None
     while time.perf_counter() < until:
         start = time.perf_counter()
         try:
             async with asyncio.timeout(LATE_S):
                 streams = streams or await asyncio.open_connection(address.hostname, address.port)
-                whole = await fetch(*streams, next(paths), magic)
+                path = next(paths)
+                size = await fetch(*streams, path, magic)
         except (OSError, EOFError, TimeoutError):
-            whole = False
-        if whole:
+            size = 0
+        if size:
+            sizes[path] = size
             times.append(time.perf_counter() - start)
         else:
             lost += 1
@@ -127,28 +135,29 @@ async def client(url: str, paths: Iterator[str], magic: bytes, until: float, tim
     return lost
 
 
-async def fetch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, magic: bytes) -> bool:
-    """Whether a GET brought a whole picture. A client that costs little, for it shares the machine."""
+async def fetch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, magic: bytes) -> int:
+    """The bytes of a picture; 0 where a GET brought none. A client that costs little, for it shares the machine."""
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     _, _, rest = head.partition(b"content-length: ")
     body = await reader.readexactly(int(rest.split(b"\r", 1)[0]))
-    return head.split(b" ", 2)[1] == b"200" and body.startswith(magic)
+    return len(body) if head.split(b" ", 2)[1] == b"200" and body.startswith(magic) else 0
 
 
 def load(url: str, path: str, kind: str, imagery: str, clients: int, seconds: float, to: Connection) -> None:
-    """A crowd of clients in this process; sends (times, lost, seconds it took)."""
+    """A crowd of clients in this process; sends (times, lost, seconds, bytes of different pictures)."""
 
     async def crowd() -> int:
         until = time.perf_counter() + seconds
-        crowd = (client(url, paths, KINDS[kind], until, times) for _ in range(clients))
+        crowd = (client(url, paths, KINDS[kind], until, times, sizes) for _ in range(clients))
         return sum(await asyncio.gather(*crowd))
 
     times: list[float] = []
+    sizes: dict[str, int] = {}
     paths = requests(tile_addresses(imagery), path)
     start = time.perf_counter()
     lost = asyncio.run(crowd())
-    to.send((times, lost, time.perf_counter() - start))
+    to.send((times, lost, time.perf_counter() - start, sum(sizes.values())))
 
 
 # --- the measurement
@@ -172,20 +181,21 @@ def measure(
     try:
         url = ready.recv()
         check(url, path, kind, imagery)
-        crowd(url, path, kind, imagery, clients, seconds, server.pid)
-        (times, lost, took), memory = crowd(url, path, kind, imagery, clients, seconds, server.pid)
+        (*_, seen), _ = crowd(url, path, kind, imagery, clients, seconds, server.pid)
+        (times, lost, took, _), memory = crowd(url, path, kind, imagery, clients, seconds, server.pid)
     finally:
         server.terminate()
         server.join()
     p50, p99 = np.percentile(times or [np.nan], [50, 99]) * 1000
     when, mib = np.array(memory).T
     growth = np.polyfit(when - when[0], mib, 1)[0] * 60
-    return Result(name, len(times) + lost, lost, len(times) / took, p50, p99, mib[0], mib[-1], float(growth))
+    speed = len(times) / took, float(p50), float(p99)
+    return Result(name, len(times) + lost, lost, *speed, seen / 2**20, mib[0], mib[-1], float(growth))
 
 
 def crowd(
     url: str, path: str, kind: str, imagery: str, clients: int, seconds: float, pid: int
-) -> tuple[tuple[list[float], int, float], list[tuple[float, float]]]:
+) -> tuple[tuple[list[float], int, float, int], list[tuple[float, float]]]:
     """What `load` sends of a process of clients, and (time, MiB) of the server meanwhile."""
     done, done_end = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(target=load, args=(url, path, kind, imagery, clients, seconds, done_end))
@@ -243,14 +253,15 @@ def write_imagery(path: Path, side: int) -> None:
 
 def table(results: list[Result]) -> str:
     lines = [
-        "| server | requests | lost | tiles/s | ratio | p50 ms | p99 ms | MiB before | MiB after | MiB/min |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| server | requests | lost | tiles/s | ratio | p50 ms | p99 ms | MiB seen | before | after | a minute |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     slowest = results[-1].tiles_per_s or float("nan")
     for r in results:
         lines.append(
             f"| {r.server} | {r.requests} | {r.lost} | {r.tiles_per_s:.0f} | {r.tiles_per_s / slowest:.2f} | "
-            f"{r.p50_ms:.0f} | {r.p99_ms:.0f} | {r.rss_before:.0f} | {r.rss_after:.0f} | {r.rss_growth:+.1f} |"
+            f"{r.p50_ms:.0f} | {r.p99_ms:.0f} | "
+            f"{r.warm_up:.0f} | {r.rss_before:.0f} | {r.rss_after:.0f} | {r.rss_growth:+.1f} |"
         )
     return "\n".join(lines)
 
@@ -262,6 +273,8 @@ def main(
     imagery: Annotated[Path | None, typer.Option(help="A raster to serve; one is made if not given.")] = None,
     side: Annotated[int, typer.Option(help="Pixels along a side of the raster that is made.")] = 8192,
     only: Annotated[str, typer.Option(help="The one server to load: 'zoomloc', for one.")] = "",
+    cache_mib: Annotated[int, typer.Option(help="Of pictures this service keeps.")] = 16,
+    blocks_mib: Annotated[int, typer.Option(help="Of decoded blocks GDAL keeps, in every server.")] = 64,
     out: Annotated[Path | None, typer.Option(help="JSON for the results.")] = None,
 ) -> None:
     ours = f"/city/{{z}}/{{x}}/{{y}}.{kind}"
@@ -272,9 +285,9 @@ def main(
         place = str(imagery.resolve())
         theirs = f"/tiles/WebMercatorQuad/{{z}}/{{x}}/{{y}}.{kind}?url={quote(place, safe='')}"
         servers = {
-            "zoomloc": (serve_ours, (CACHE_BYTES,), ours),
-            "zoomloc, nothing kept": (serve_ours, (0,), ours),
-            "titiler": (serve_titiler, (), theirs),
+            "zoomloc": (serve_ours, (blocks_mib, cache_mib * 2**20), ours),
+            "zoomloc, nothing kept": (serve_ours, (blocks_mib, 0), ours),
+            "titiler": (serve_titiler, (blocks_mib,), theirs),
         }
         results = [
             measure(name, target, arguments, path, kind, place, clients, seconds)
@@ -286,6 +299,7 @@ def main(
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         asked = {"clients": clients, "seconds": seconds, "kind": kind, "cores": os.cpu_count()}
+        asked |= {"cache_mib": cache_mib, "blocks_mib": blocks_mib}
         out.write_text(json.dumps(asked | {"servers": [asdict(r) for r in results]}, indent=1) + "\n")
 
 

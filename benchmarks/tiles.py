@@ -394,7 +394,7 @@ def measure(
     rates: dict[str, dict[str, list[float]]] = {}
     for view_m in VIEWS_M:
         for contender in contenders.values():
-            contender.ask(view_m=view_m, threads=1, seconds=2 * seconds)  # warms up
+            contender.ask(view_m=view_m, threads=max(threads), seconds=4 * seconds)  # warms up, fills caches
         for n in threads:
             turns = [
                 {name: c.ask(view_m=view_m, threads=n, seconds=seconds) for name, c in contenders.items()}

@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 DEFAULT_BYTES = 256 * 2**20
 
 
-class _Work(Future[NDArray[np.uint8] | None]):
-    """An array being made. shared: others wait for it."""
-
-    shared = False
+Waiting = Future[NDArray[np.uint8] | None]
 
 
 class TileCache:
@@ -41,25 +38,22 @@ class TileCache:
             if key in self._arrays:
                 self._arrays.move_to_end(key)
                 return self._arrays[key]
-            others = self._making.get(key)
-            if others is None:
-                mine = self._making[key] = _Work()
-            else:
-                others.shared = True
-        if others is not None:
-            return others.result()
-        array = None
+            waiting = None
+            if key in self._making:
+                waiting = self._making[key] or Waiting()
+            self._making[key] = waiting
+        if waiting is not None:
+            return waiting.result()
         try:
             array = make()
         except BaseException as error:
-            mine.set_exception(error)
+            waiting = self._made(key, None)
+            if waiting is not None:
+                waiting.set_exception(error)
             raise
-        finally:
-            with self._lock:
-                self._making.pop(key, None)  # gone where `make` forked and this is the child
-                if array is not None and (self._keep(key, array) or mine.shared):
-                    array.flags.writeable = False
-        mine.set_result(array)
+        waiting = self._made(key, array)
+        if waiting is not None:
+            waiting.set_result(array)
         return array
 
     def forget(self, owner: Hashable) -> None:
@@ -72,6 +66,14 @@ class TileCache:
     def n_bytes(self) -> int:
         """What the arrays take now."""
         return self._bytes
+
+    def _made(self, key: Hashable, array: NDArray[np.uint8] | None) -> Waiting | None:
+        """Keep what was made, if there is room; returns what other threads wait for."""
+        with self._lock:
+            waiting = self._making.pop(key, None)  # gone where `make` forked and this is the child
+            if array is not None and (self._keep(key, array) or waiting is not None):
+                array.flags.writeable = False
+        return waiting
 
     def _keep(self, key: Hashable, array: NDArray[np.uint8]) -> bool:
         """Whether there is room for it."""
@@ -89,7 +91,7 @@ class TileCache:
     def _start_empty(self) -> None:
         self._lock = threading.Lock()  # another thread may have held the parent's
         self._arrays: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
-        self._making: dict[Hashable, _Work] = {}
+        self._making: dict[Hashable, Waiting | None] = {}  # None until another thread waits
         self._bytes = 0
 
 

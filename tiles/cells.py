@@ -16,7 +16,7 @@ from tiles.bounds import Bounds, cell_bounds
 from tiles.decode import MAX_TILE_PX
 from tiles.errors import TilesError
 from tiles.geo import crs_named
-from tiles.store import Level
+from tiles.store import Level, contents
 
 GRID_FILE = "grid.json"
 SUFFIXES = (".jpg", ".ppm", ".webp")
@@ -113,7 +113,7 @@ class CellFolder:
         for ending in SUFFIXES:
             path = self._path(level, col, row).with_suffix(ending)
             try:
-                return path.read_bytes()
+                return contents(path)
             except FileNotFoundError:
                 continue
             except OSError as error:

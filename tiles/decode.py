@@ -14,6 +14,7 @@ from tiles.errors import TilesError
 MAX_TILE_PX = 4096  # a side; beyond it a "tile" is a mistake or an attack
 FORMATS = ("JPEG", "PNG", "WEBP")  # Pillow reads many more, some of them by running other programs
 PPM = re.compile(rb"P6\n([1-9]\d{0,4}) ([1-9]\d{0,4})\n255\n")  # as `encode` writes them
+WHITE, BLACK = bytes([255] * 3), bytes(3)
 FRAY = 16  # how far JPEG drives pure white or black padding off its value, near the imagery
 
 
@@ -73,6 +74,9 @@ def _resize(pixels: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
 
 
 def _without_padding(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    corners = {pixels[i, j, :3].tobytes() for i in (0, -1) for j in (0, -1)}
+    if corners.isdisjoint((WHITE, BLACK)):
+        return pixels  # no whole edge is of one of them: most tiles end here
     padding = _padding(pixels[..., :3])
     if not padding.any():
         return pixels
@@ -85,10 +89,7 @@ def _without_padding(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _padding(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """(h, w): what was never imagery. JPEG has no transparency, so tiles are filled up in white or black."""
     padding = np.zeros(rgb.shape[:2], bool)
-    corners = {rgb[i, j].tobytes() for i in (0, -1) for j in (0, -1)}
     for pure in (255, 0):
-        if bytes([pure] * 3) not in corners:
-            continue  # so no whole edge: most tiles end here
         near = (np.abs(rgb.astype(np.int16) - pure) <= FRAY).all(axis=-1)
         for turns in range(4):
             if (np.rot90(rgb, turns)[0] == pure).all():

@@ -17,6 +17,9 @@ from tiles.window import Window
 
 TOLERANCE_PX = 0.005  # between the polynomial and what it stands for
 OUTLINE = 256  # steps along an axis of a window that no polynomial fits
+BLAS_ALONE = (
+    2**17
+)  # multiplications; for many more it starts threads, which on a busy machine wait for each other
 NOWHERE = -1e6  # a position no raster has
 
 # Of -1..1 across and down a window: Chebyshev's nodes, and points between them.
@@ -103,10 +106,12 @@ class Mapping:
         cols, rows = by_row.astype(np.float32)
         powers = np.vander(2 * across - 1, n).T.astype(np.float32)
         shape = len(down), len(across)
-        return (
-            np.matmul(cols, powers, out=scratch("columns", shape, np.float32)),
-            np.matmul(rows, powers, out=scratch("rows", shape, np.float32)),
-        )
+        found = scratch("columns", shape, np.float32), scratch("rows", shape, np.float32)
+        step = max(1, BLAS_ALONE // (n * len(across)))
+        for top in range(0, len(down), step):
+            np.matmul(cols[top : top + step], powers, out=found[0][top : top + step])
+            np.matmul(rows[top : top + step], powers, out=found[1][top : top + step])
+        return found
 
     def affine(self, shape: tuple[int, int]) -> NDArray[np.float64] | None:
         """(2, 3), from column and row of shape = (rows, columns) points all over the window to the raster's.

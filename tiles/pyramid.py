@@ -1,9 +1,11 @@
 """A square of the world joined with its imagery: cell in, view out."""
 
 from copy import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tiles.bounds import Bounds, cell_bounds
 from tiles.errors import TilesError
@@ -68,7 +70,10 @@ class Pyramid:
         )
 
     def view(self, level: int, row: int, col: int, px: int) -> View:
-        """The square view of a cell, px by px pixels, north up; the tile itself where the imagery is cut that way."""
+        """The square view of a cell, px by px pixels, north up.
+
+        Where the imagery is cut that way it is the tile itself, which others see too: such a view is read-only.
+        """
         view = self._tile(level, row, col, px)
         return view or self.source.read(self.bounds(level, row, col), self.crs, (px, px))
 
@@ -96,8 +101,8 @@ class Pyramid:
         if pixels is None:
             return None
         if pixels.shape[2] == 3:
-            own = pixels if pixels.flags.writeable else pixels.copy()
-            return View(own, np.ones((px, px), np.bool_))
+            pixels.flags.writeable = False
+            return View(pixels, _whole(px))
         if aligned.source is not self.source or not aligned.level.complete:
             return None  # something coarser may show in the holes
         mask = pixels[..., 3] >= 128
@@ -133,6 +138,14 @@ class Pyramid:
                 f"has no data in the square {_text(square)} ({self.crs}), only no-data or holes; "
                 "correct the square or the imagery"
             )
+
+
+@lru_cache(maxsize=16)
+def _whole(px: int) -> NDArray[np.bool_]:
+    """The mask of every view that is imagery throughout, read-only; made anew it would take as long as the rest."""
+    mask = np.ones((px, px), np.bool_)
+    mask.flags.writeable = False
+    return mask
 
 
 def _text(bounds: Bounds) -> str:

@@ -1,6 +1,7 @@
 """Windows out of tiles, whatever holds them."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import count
@@ -29,6 +30,9 @@ from tiles.window import Window
 _NUMBERS = count()
 FETCHERS = 16  # threads that wait for servers, of a whole process
 MAX_FETCHED = 1024  # tiles of one window
+WHOLE_PX = 2**20  # of a level that is kept in one piece
+
+Tiles = dict[tuple[int, int], NDArray[np.uint8] | None]  # decoded, by (column, row)
 
 
 class TiledSource(Source):
@@ -45,7 +49,7 @@ class TiledSource(Source):
         self.crs, self.bounds, self.attribution = store.crs, store.bounds, store.attribution
         self.levels_m = tuple(_gsd_m(level, store.crs) for level in store.levels)
         self.gsd_m = self.levels_m[0]
-        self._number = next(_NUMBERS)  # in the cache; what a source that is gone left there ages out
+        self.number = next(_NUMBERS)  # in the cache; what a source that is gone left there ages out
         self._layers = [_Layer(self, level) for level in store.levels]
 
     def render(self, window: Window) -> View:
@@ -65,11 +69,9 @@ class TiledSource(Source):
 
         None where there is none. Raises TilesError for a damaged tile.
         """
-        return SHARED.get((self._number, level.key, col, row, px), lambda: self._decoded(level, col, row, px))
+        return SHARED.get((self.number, level.key, col, row, px), lambda: self._decoded(level, col, row, px))
 
-    def block(
-        self, level: Level, cols: range, rows: range, px: int
-    ) -> dict[tuple[int, int], NDArray[np.uint8] | None]:
+    def block(self, level: Level, cols: range, rows: range, px: int) -> Tiles:
         """The `pixels` of all tiles of some columns and rows, by (column, row)."""
         places = [(col, row) for row in rows for col in cols]
         if not self.remote or len(places) == 1:
@@ -89,7 +91,7 @@ class TiledSource(Source):
         )
 
     def close(self) -> None:
-        SHARED.forget(self._number)
+        SHARED.forget(self.number)
         self.store.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,25 +135,59 @@ class _Layer:
         unit, (west, north) = level.side / px, level.north_west
         across = _span((place.left - west) / unit, (place.right - west) / unit, level.cols, px)
         down = _span((north - place.bottom) / unit, (north - place.top) / unit, level.rows, px)
-        tiles = self.source.block(level, _tiles(across, px), _tiles(down, px), px) if across and down else {}
-        if all(tile is None for tile in tiles.values()):
+        if not (across and down):
             return None
-        opaque = all(tile is not None and tile.shape[2] == 3 for tile in tiles.values())
-        rgba = scratch("canvas", (len(down), len(across), 4), np.uint8)
-        if not opaque:
-            rgba[:] = 0
-        for (col, row), tile in tiles.items():
-            if tile is not None:
-                _put(tile, col * px - across.start, row * px - down.start, rgba)
         corner = Affine(unit, 0, west + across.start * unit, 0, -unit, north - down.start * unit)
-        return Canvas(rgba, None if opaque else rgba[..., 3], corner, self.crs)
+        if self._shows_small_level(across, down, px):
+            rgba, opaque = self._whole(across, down, px), False  # or it may be: `render` looks
+        else:
+            tiles = self._tiles(across, down, px)
+            opaque = all(tile is not None and tile.shape[2] == 3 for tile in tiles.values())
+            rgba = _assembled(tiles, across, down, px, partial(scratch, "canvas"))
+        return None if rgba is None else Canvas(rgba, None if opaque else rgba[..., 3], corner, self.crs)
+
+    def _tiles(self, across: range, down: range, px: int) -> Tiles:
+        return self.source.block(self.level, _tiles(across, px), _tiles(down, px), px)
+
+    def _shows_small_level(self, across: range, down: range, px: int) -> bool:
+        """Whether a rectangle lies on all tiles of a level of no more than `WHOLE_PX`."""
+        cols, rows = self.level.cols, self.level.rows
+        shows_all = _tiles(across, px) == cols and _tiles(down, px) == rows
+        return shows_all and len(cols) * len(rows) * px**2 <= WHOLE_PX
+
+    def _whole(self, across: range, down: range, px: int) -> NDArray[np.uint8] | None:
+        """A rectangle of the level's pixels (h, w, 4), read-only, if any. All its tiles put together are kept:
+        windows of a whole region show the same ones every time."""
+        cols, rows = (range(all.start * px, all.stop * px) for all in (self.level.cols, self.level.rows))
+        rgba = SHARED.get(
+            (self.source.number, self.level.key, px),
+            lambda: _assembled(self._tiles(cols, rows, px), cols, rows, px, np.empty),
+        )
+        if rgba is None:
+            return None
+        top, left = down.start - rows.start, across.start - cols.start
+        return rgba[top : top + len(down), left : left + len(across)]
 
 
-def _put(tile: NDArray[np.uint8], left: int, top: int, rgba: NDArray[np.uint8]) -> None:
-    """Copy what of a tile lies on a canvas, from a place that may be beyond its edges."""
-    shown = tile[max(0, -top) : rgba.shape[0] - top, max(0, -left) : rgba.shape[1] - left]
-    top, left = max(0, top), max(0, left)
-    place = rgba[top : top + shown.shape[0], left : left + shown.shape[1]]
+def _assembled(
+    tiles: Tiles, across: range, down: range, px: int, new: Callable[..., NDArray[np.uint8]]
+) -> NDArray[np.uint8] | None:
+    """A rectangle of pixels (h, w, 4), made by `new`, out of the tiles of `px` by (column, row); None without any."""
+    if all(tile is None for tile in tiles.values()):
+        return None
+    rgba = new((len(down), len(across), 4), np.uint8)
+    for (col, row), tile in tiles.items():
+        _put(tile, col * px - across.start, row * px - down.start, px, rgba)
+    return rgba
+
+
+def _put(tile: NDArray[np.uint8] | None, left: int, top: int, px: int, rgba: NDArray[np.uint8]) -> None:
+    """Copy what of a tile of `px` lies on a canvas, from a place that may be beyond its edges; transparent for None."""
+    place = rgba[max(0, top) : top + px, max(0, left) : left + px]
+    if tile is None:
+        place[:] = 0
+        return
+    shown = tile[max(0, -top) :, max(0, -left) :][: place.shape[0], : place.shape[1]]
     if tile.shape[2] == 3:
         cv2.cvtColor(shown, cv2.COLOR_RGB2RGBA, dst=place)  # several times as fast as NumPy copies them
     else:

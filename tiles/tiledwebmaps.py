@@ -23,7 +23,7 @@ import yaml
 
 from tiles.errors import TilesError
 from tiles.geo import crs_named
-from tiles.store import WORLD_M, Level, bounds_of_leaves
+from tiles.store import WORLD_M, Level, bounds_of_leaves, contents
 
 LAYOUT_FILE = "layout.yaml"
 PACKED_FILE = "images.dat"
@@ -67,7 +67,7 @@ class TiledWebMaps:
         """See `TileStore.get`."""
         path = self._path(level, col, row)
         try:
-            return path.read_bytes()
+            return contents(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -75,14 +75,14 @@ class TiledWebMaps:
 
     def describe(self, level: Level, col: int, row: int) -> str:
         """See `TileStore.describe`."""
-        return str(self._path(level, col, row))
+        return self._path(level, col, row)
 
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _path(self, level: Level, col: int, row: int) -> Path:
+    def _path(self, level: Level, col: int, row: int) -> str:
         x, y = self._layout.numbers(col, row)
-        return self.folder / self._layout.path.format(zoom=level.key, z=level.key, x=x, y=y)
+        return f"{self.folder}/{self._layout.path.format(zoom=level.key, z=level.key, x=x, y=y)}"
 
     def _find_tiles(self) -> dict[int, set[tuple[int, int]]]:
         """The columns and rows of all tiles, by zoom."""

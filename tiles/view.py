@@ -13,6 +13,7 @@ class View:
     pixels: (h, w, 3) uint8 RGB; black where there is none, but ask the mask.
     mask: (h, w) bool, True where there is imagery. synthetic: (h, w) bool, True where a pixel was made up, or something
     made up went into it: to be shown, never to be taken for evidence. None: nothing was.
+    The arrays are read-only where others have them too; copy what is to be changed.
     """
 
     pixels: NDArray[np.uint8]

@@ -6,7 +6,9 @@ shrinks them, the source assembles these into a `Canvas`, `render` samples the c
 Pixels stand for areas. A linear sample of them is the average of an area as large as a pixel; of a larger area, up to
 twice as wide, `render` averages two such samples beside its middle, for a fraction of what the exact average of the
 pixels costs and nearer to what is on the ground, for pixels and linear samples are blurred already. A canvas that is
-finer than twice is shrunk by a whole number first. Resamplings that are asked for by name are what they are called.
+finer than twice is shrunk by a whole number first. Of a smaller area, the average is a linear sample a little beside
+its middle; it is taken where rows and columns are the canvas's own, for there it costs next to nothing. Resamplings
+that are asked for by name are what they are called.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +29,10 @@ from tiles.window import Window
 OPAQUE = 0xFF000000  # the least of such a pixel
 MARGIN_PX = 3  # of canvas around a window: kernels reach over its edges by 2
 BLOCK_PX = 1024  # a side of what is rendered at once; OpenCV takes pictures of up to 32,767
-STRIP_SAMPLES = 2**16  # sampled at once, so that it stays in the processor's cache
+STRIP_SAMPLES = 2**18  # sampled at once: threads wait for each other between calls, so few are better
+LEAST_AREA = (
+    0.8  # of a pixel along an axis, that enlarged ones average: of less, pixels would show as squares
+)
 ONE_SAMPLE = 1.4  # up to this scale one sample shows the ground as well as two
 SPREAD = 0.2  # of two samples, where pictures shrunk 1.5 to 2 times are nearest to the ground
 ONE: Sequence[tuple[float, float]] = ((0.0, 0.0),)
@@ -230,7 +235,30 @@ def _looker(values: NDArray[np.uint8], place: Mapping, shape: tuple[int, int], h
         rows += np.float32(offset[1])
         cv2.remap(values, cols, rows, how, dst=out, borderMode=border)
 
-    return remap if affine is None else warp
+    def enlarge(top: int, offset: tuple[float, float], out: NDArray[np.uint8]) -> None:
+        (across, _, left), (_, down, first) = np.array(affine)
+        cols, rows = (scratch(role, out.shape[:2], np.float32) for role in ("columns", "rows"))
+        cols[:] = _areas(left + offset[0], across, out.shape[1])
+        rows[:] = _areas(first + offset[1] + down * top, down, len(out))[:, None]
+        cv2.remap(values, cols, rows, how, dst=out, borderMode=border)
+
+    if affine is None:
+        return remap
+    return enlarge if place.window.resampling == "auto" and _enlarges(affine) else warp
+
+
+def _enlarges(affine: NDArray[np.float64]) -> bool:
+    """Whether samples are nearer than pixels, their rows and columns the canvas's own, neither turned nor mirrored."""
+    (across, turned), (turned_too, down) = affine[:, :2]
+    return max(abs(turned), abs(turned_too)) * BLOCK_PX < TOLERANCE_PX and 0 < across < 1 and 0 < down < 1
+
+
+def _areas(start: float, step: float, count: int) -> NDArray[np.float32]:
+    """Where to take linear samples along an axis, so that each is the average of `step` pixels, less than 1, around
+    start, start + step, ...: on the way between the same two neighbours, nearer to one of them."""
+    position = start + step * np.arange(count)
+    first, width = np.floor(position), max(step, LEAST_AREA)
+    return (first + np.clip((position - first - 0.5) / width + 0.5, 0, 1)).astype(np.float32)
 
 
 def _shrunk(values: NDArray[np.uint8], place: Mapping, border: int) -> tuple[NDArray[np.uint8], Mapping]:
@@ -258,7 +286,7 @@ def _weighted(values: NDArray[np.uint8], place: Mapping, border: int) -> NDArray
     wide, high = np.hypot(*place.pixel.T)  # of a rectangle on the canvas that is as large as a pixel
     result = np.empty((height, width, 4), np.uint8)
     weights = _cubic_weights if place.window.resampling == "cubic" else _area_weights
-    step = max(1, STRIP_SAMPLES // width)
+    step = max(1, STRIP_SAMPLES // 4 // width)  # of floats, which take four times the room
     across, down = ((np.arange(count) + 0.5) / count for count in (width, height))
     for top in range(0, height, step):
         cols, rows = place.positions(across, down[top : top + step])

@@ -20,8 +20,8 @@ class Window:
 
     bounds, crs: the rectangle. shape: (height, width) in pixels. bearing_deg: the rectangle is turned clockwise
     about its middle by so much, so that the top of the picture looks that way (0: the CRS's north is up).
-    resampling: "auto" averages areas when shrinking and interpolates linearly when enlarging; the others do what
-    they are called on the coarsest pixels that lose no detail.
+    resampling: "auto" averages areas when shrinking and interpolates linearly when enlarging (see `tiles.warp`); the
+    others do what they are called on the coarsest pixels that lose no detail.
     Raises TilesError for a window that is none: an unknown CRS or resampling, no area, no pixels.
     """
 

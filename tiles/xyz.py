@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from tiles.errors import TilesError
-from tiles.store import Level, bounds_of_leaves, mercator_level
+from tiles.store import Level, bounds_of_leaves, contents, mercator_level
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -31,7 +31,7 @@ class XYZFolder:
         """See `TileStore.get`."""
         path = self._paths[level.key].get((col, row))
         try:
-            return path.read_bytes() if path else None
+            return contents(path) if path else None
         except OSError as error:
             raise TilesError(f"{path}: cannot be read ({error.strerror}); fetch it again") from None
 

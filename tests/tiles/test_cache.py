@@ -48,7 +48,7 @@ def test_an_array_can_be_changed_only_where_nobody_else_has_it():
 
     def make():
         begun.set()
-        while not cache._making["large"].shared:
+        while cache._making["large"] is None:
             time.sleep(0.001)
         return array(101)
 

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import sqlite3
+from contextlib import suppress
 
 import mercantile
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 import tiles
 from tiles import Bounds, Pyramid, TilesError, mbtiles
 from tiles.build import build
+from tiles.cache import SHARED
 from tiles.cells import CellGrid
 from tiles.store import WORLD_M
 
@@ -81,14 +83,27 @@ def test_a_view_reads_no_tile_but_its_own(imagery, tmp_path):
         pyramid.source.read(pyramid.bounds(1, 1, 1), CRS, (PX, PX))
 
 
-def test_a_view_is_the_callers_own(store):
+def test_no_caller_can_change_what_others_see(store):
     pyramid = Pyramid(tiles.open(store), **SQUARE)
-    for cell in [(1, 0, 0), (1, 2, 2)]:
+    for cell in [(1, 0, 0), (1, 2, 2)]:  # full and partly masked
         view = pyramid.view(*cell, PX)
-        before = view.pixels.copy()
-        view.pixels[:] = 0
-        view.mask[:] = False
-        assert np.array_equal(pyramid.view(*cell, PX).pixels, before)
+        before = view.pixels.copy(), view.mask.copy()
+        for array in (view.pixels, view.mask):
+            with suppress(ValueError):  # what is shared is read-only
+                array[:] = 0
+        again = pyramid.view(*cell, PX)
+        assert np.array_equal(again.pixels, before[0]) and np.array_equal(again.mask, before[1])
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+def test_views_of_full_cells_are_read_only_whether_kept_or_not(plain_store, cache_bytes, monkeypatch):
+    monkeypatch.setattr(SHARED, "max_bytes", cache_bytes)
+    pyramid = Pyramid(tiles.open(plain_store), **SQUARE)
+    for cell in EVERY_CELL:
+        view = pyramid.view(*cell, PX)
+        for array in (view.pixels, view.mask):
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 0
 
 
 @pytest.mark.parametrize("change", [

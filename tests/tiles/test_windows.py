@@ -383,6 +383,20 @@ def test_shrinking_is_nearer_to_what_is_on_the_ground_than_averages_of_pixels(
     assert (shown**2).mean() <= (0.95 if scale > 1.5 else 1) * (linear**2).mean()
 
 
+@pytest.mark.parametrize("scale", [0.8, 0.9])
+def test_enlarging_a_little_averages_areas(write_raster, ground, scale):
+    pixels = ground[:480, :480].astype(np.uint8)
+    source = tiles.open(write_raster(np.stack([pixels] * 3), north=480))
+    px, start = 200, 31.37
+    stop = start + px * scale
+    bounds = tiles.Bounds(start, 480 - stop, stop, 480 - start)
+    exact = area_average(pixels.astype(float), np.linspace(start, stop, px + 1))
+    off = source.read(bounds, source.crs, (px, px)).pixels[..., 0] - exact
+    assert abs(off.mean()) < 0.05 and np.abs(off).mean() < 0.6  # OpenCV counts in 1/32 of a pixel
+    linear = source.read(bounds, source.crs, (px, px), resampling="bilinear").pixels[..., 0] - exact
+    assert np.abs(off).mean() < 0.6 * np.abs(linear).mean()
+
+
 def test_a_window_in_another_crs_is_sampled_alike_whether_its_map_is_straight_or_not(
     write_raster, monkeypatch
 ):

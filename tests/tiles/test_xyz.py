@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import tiles
-from tiles import TilesError
+from tiles import TilesError, tiled
 
 CRS = "EPSG:3857"
 COLOURS = {10: (200, 30, 30), 11: (30, 200, 30), 12: (30, 30, 200)}
@@ -59,6 +59,32 @@ def test_missing_tiles_are_filled_from_coarser_zooms(pyramid):
     assert view.coverage == 1
     assert (view.pixels[512:768, 256:512] == COLOURS[11]).all()
     assert (view.pixels == COLOURS[12]).all(axis=-1).sum() == 15 * 256 * 256
+
+
+@pytest.mark.parametrize("gone", [[], [(1, 2)], [(0, 0), (3, 3)]])
+def test_a_small_zoom_kept_in_one_piece_shows_what_its_tiles_do(pyramid, monkeypatch, gone):
+    """A window of all its tiles, which has the transparent ones filled from coarser zooms, too."""
+    rng = np.random.default_rng(1)
+    for tile in below(12):
+        save(pyramid, tile, Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)))
+    hole = np.dstack([rng.integers(0, 256, (256, 256, 3)), np.arange(256) % 2 * np.full((256, 1), 255)])
+    save(pyramid, mercantile.Tile(TOP.x * 4 + 2, TOP.y * 4 + 1, 12), Image.fromarray(hole.astype(np.uint8)))
+    for col, row in gone:
+        (pyramid / f"12/{TOP.x * 4 + col}/{TOP.y * 4 + row}.png").unlink()
+    west, south, east, north = tile_bounds(TOP)
+    inset = (east - west) / 50
+    windows = [
+        (tiles.Bounds(west + inset * i, south + inset, east - inset, north), (700, 700)) for i in range(3)
+    ]
+
+    def views():
+        source = tiles.open(pyramid)
+        return [source.read(bounds, CRS, shape) for bounds, shape in windows]
+
+    kept = views()
+    monkeypatch.setattr(tiled, "WHOLE_PX", 0)
+    for view, plain in zip(kept, views(), strict=True):
+        assert np.array_equal(view.pixels, plain.pixels) and np.array_equal(view.mask, plain.mask)
 
 
 def test_what_no_zoom_has_is_masked(pyramid):
