@@ -82,7 +82,11 @@ def contents(path: str | Path) -> bytes:
     """Of a file, in four system calls where Python's own files make nine: threads queue for Python at each."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # the latter on Windows only
     try:
-        return os.read(descriptor, os.fstat(descriptor).st_size)
+        size = os.fstat(descriptor).st_size
+        content = os.read(descriptor, size)
+        while len(content) < size and (more := os.read(descriptor, size - len(content))):
+            content += more  # file systems behind a network may give less at a time
+        return content
     finally:
         os.close(descriptor)
 
