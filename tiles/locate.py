@@ -17,9 +17,7 @@ from tiles.window import Window
 
 TOLERANCE_PX = 0.005  # between the polynomial and what it stands for
 OUTLINE = 256  # steps along an axis of a window that no polynomial fits
-BLAS_ALONE = (
-    2**17
-)  # multiplications; for many more it starts threads, which on a busy machine wait for each other
+BLAS_ALONE = 2**17  # multiplications: for many more it starts threads, which wait for each other
 NOWHERE = -1e6  # a position no raster has
 
 # Of -1..1 across and down a window: Chebyshev's nodes, and points between them.

@@ -30,9 +30,7 @@ OPAQUE = 0xFF000000  # the least of such a pixel
 MARGIN_PX = 3  # of canvas around a window: kernels reach over its edges by 2
 BLOCK_PX = 1024  # a side of what is rendered at once; OpenCV takes pictures of up to 32,767
 STRIP_SAMPLES = 2**18  # sampled at once: threads wait for each other between calls, so few are better
-LEAST_AREA = (
-    0.8  # of a pixel along an axis, that enlarged ones average: of less, pixels would show as squares
-)
+LEAST_AREA = 0.8  # of a pixel along an axis, to be averaged when enlarging: of less, pixels show as squares
 ONE_SAMPLE = 1.4  # up to this scale one sample shows the ground as well as two
 SPREAD = 0.2  # of two samples, where pictures shrunk 1.5 to 2 times are nearest to the ground
 ONE: Sequence[tuple[float, float]] = ((0.0, 0.0),)

@@ -27,9 +27,7 @@ Work = Callable[[Any], Any]  # on a block, with what was made ready for all of t
 TRIES = 3  # of a block, before it is held to be what its actors die of
 MOST_LEFT_OUT = 8  # blocks; where it is more, something else is wrong
 IN_HAND = 2  # blocks that an actor is sent at a time, so that it never waits for the next
-OBJECT_STORE_BYTES = (
-    200 * 2**20
-)  # of a Ray started here: jobs and rows are small, and what is more goes to disk
+OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray started here: jobs and rows are small, what is more goes to disk
 REACH_S = 10
 
 
