@@ -217,7 +217,7 @@ def page(report: dict[str, Any], command: str) -> str:
     """The figures as Markdown."""
     lines = [
         "# The mark of synthetic imagery", "",
-        f"`{command}`, on two busy cores of a CPU. Imagery: {', '.join(report['imagery'])}; {report['images']} windows "
+        f"`{command}`. Imagery: {', '.join(report['imagery'])}; {report['images']} windows "
         "of each. `provenance.json` has every look.", "",
         f"Found where the bound on the chance of a false alarm, over all alignments, is at most {WANTED:g}:", "",
         "| mark | side, px | " + " | ".join(ATTACKS) + " |", "|---|---|" + "---|" * len(ATTACKS),

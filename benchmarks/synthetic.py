@@ -94,7 +94,7 @@ def page(report: dict[str, Any], command: str) -> str:
     seams = report["seams"]
     return "\n".join([
         "# Making imagery up: speed and seams", "",
-        f"`{command}`, on a CPU, {torch.get_num_threads()} thread(s) of torch, other work beside it; "
+        f"`{command}`, on a CPU, {torch.get_num_threads()} thread(s) of torch; "
         f"{report['tiles']} tiles of {TILE_PX} px, one level finer than {report['imagery']}.", "",
         "| | |", "|---|---|",
         f"| tiles made a second | {report['tiles_a_second']:.2f} |",
