@@ -142,7 +142,9 @@ class TileModel(nn.Module):
         control = self.control(big, seen)
         hook = self._keeping(latent, known)
         codes = self._run(control, zoom, seeds, [*processors, nucleus(k, p)], given=given, hook=hook)
-        made = self.tokenizer.decode(codes, big, seen)
+        made = self.tokenizer.decode(
+            codes, big
+        )  # what is smooth for want of better: unseen, it would leave a frame
         made = _met(made, tiles, known) if parents is None else consistent(made, parents)
         return Made(codes, torch.where(known[:, None], tiles, made))
 

@@ -80,19 +80,17 @@ class TileTokenizer(nn.Module):
         """given: codes of the first maps, if they are known."""
         return self.quantizer.encode(self.latent(images), self.schedule, given or ())
 
-    def decode(self, codes: Codes, parents: Tensor | None = None, known: Tensor | None = None) -> Tensor:
-        """The codes of all maps -> tiles. parents: as large as tiles, where they are known; known: (B, px, px), where
-        parents are, by default everywhere."""
+    def decode(self, codes: Codes, parents: Tensor | None = None) -> Tensor:
+        """The codes of all maps -> tiles. parents: as large as tiles, where there are any."""
         latent = self.quantizer.canvas(codes, self.schedule)
+        is_seen = parents is not None
         if parents is None:
             parents = latent.new_zeros(len(latent), 3, self.px, self.px)
-            known = torch.zeros_like(parents[:, 0], dtype=torch.bool)
-        elif known is None:
-            known = torch.ones_like(parents[:, 0], dtype=torch.bool)
-        return self._painted(latent, parents, known).clamp(-1, 1)
+        return self._painted(latent, parents, torch.full_like(parents[:, 0], is_seen)).clamp(-1, 1)
 
     def forward(self, images: Tensor, parents: Tensor | None = None, known: Tensor | None = None) -> Attempt:
-        """For training: of the codes, or, where there are parents (as for `decode`), of the decoder alone."""
+        """For training: of the codes, or, where there are parents (as for `decode`; known (B, px, px): what of them is
+        seen), of the decoder alone."""
         if parents is None:
             return Attempt(images, self.quantizer.train_on(self.latent(images), self.schedule))
         with torch.no_grad():

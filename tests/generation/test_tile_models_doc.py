@@ -4,12 +4,13 @@ import re
 import shlex
 from pathlib import Path
 
+import torch
 import typer
 from typer.testing import CliRunner
 
 from generation import make, tokenizer_report, train
 from generation.tile_config import load
-from generation.tile_model import SHIPPED
+from generation.tile_model import SHIPPED, TileModel
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "tile_models.md").read_text()
@@ -39,3 +40,13 @@ def test_the_model_that_comes_with_the_package_is_small_and_says_what_it_saw():
     card = (SHIPPED / "README.md").read_text()
     for said in ("swisstopo", "CC BY 4.0", "simulated", "never be matched"):
         assert said in card
+
+
+def test_a_gap_in_even_ground_leaves_no_frame():
+    model = TileModel.load(SHIPPED)
+    grey = torch.tensor([-0.5, 0.0, 0.5])[:, None, None, None].expand(3, 3, 64, 64)
+    known = torch.ones(3, 64, 64, dtype=torch.bool)
+    known[:, 20:48, 16:44] = False
+    filled = model.fill(grey, known, torch.tensor([16, 17, 18]), seeds=[0, 1, 2]).images
+    off = (filled - grey).abs().mean(1)[~known].view(3, -1).mean(1) * 127.5
+    assert float(off.max()) < 3, f"{off} grey levels"
