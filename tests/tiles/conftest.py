@@ -96,9 +96,9 @@ def web() -> Iterator[WebServer]:
                 self.send_header(key, value)
             self.end_headers()
             if self.command == "GET":
-                web.n_bytes += len(body)  # before: who has the last byte may ask at once how many there were
                 with suppress(OSError):
                     self.wfile.write(body)
+                    web.n_bytes += len(body)
 
         do_HEAD = do_GET  # noqa: N815
 

@@ -228,5 +228,6 @@ def test_evaluate_tells_whether_probabilities_hold(tiny_pointer, tiny_data, tmp_
     trust = facts["metrics"]["posterior"]["trust"]
     assert set(trust["area"]) == {"0.5", "0.9"} and 0 <= trust["ece"] <= 1
     assert facts["metrics"]["greedy"]["trust"] is None
-    assert facts["others"][tiny_data.name]["auroc"] == pytest.approx(0.5), "the very same photos"
+    # The very same 12 photos; but the searches that tell it round otherwise, which may part equal ones.
+    assert facts["others"][tiny_data.name]["auroc"] == pytest.approx(0.5, abs=12 / 2 / 12**2)
     assert plot.stat().st_size > 5000
