@@ -18,7 +18,19 @@ from app.command import main as open_app
 from tiles.errors import TilesError
 from zoomloc.batch.command import MIN_CONFIDENCE, batch, tag
 from zoomloc.errors import ConfigError, PhotoError, PriorError, ZoomlocError
-from zoomloc.options import Address, Device, Engine, EngineName, Gpx, SearchName, TimeOffset
+from zoomloc.options import (
+    Address,
+    Device,
+    Engine,
+    EngineName,
+    GpsPrior,
+    Gpx,
+    HeadingPrior,
+    Near,
+    SearchName,
+    TimeOffset,
+    Within,
+)
 from zoomloc.serve.command import serve
 from zoomloc.track_command import track
 
@@ -196,24 +208,12 @@ def locate(
     radius: Annotated[
         float, typer.Option(min=1, help="Metres around the answer that shall hold the most probability.")
     ] = 40,
-    near: Annotated[
-        str | None, typer.Option(metavar="LAT,LON,RADIUS_M", help="Taken within so many metres of a point.")
-    ] = None,
-    within: Annotated[
-        str | None, typer.Option(help="Taken in this area: a GeoJSON file or WEST,SOUTH,EAST,NORTH.")
-    ] = None,
-    gps_prior: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Use the EXIF position, good to so many metres (1 sigma); 0: as the camera says."
-        ),
-    ] = None,
+    near: Near = None,
+    within: Within = None,
+    gps_prior: GpsPrior = None,
     gpx: Gpx = None,
     time_offset: TimeOffset = None,
-    heading_prior: Annotated[
-        float | None,
-        typer.Option(min=0, help="Use the EXIF heading, good to so many degrees (1 sigma); 0: to 15."),
-    ] = None,
+    heading_prior: HeadingPrior = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -16,6 +16,32 @@ class SearchName(StrEnum):
 
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Near = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAT,LON,RADIUS_M",
+        help="All were taken within so many metres of a point; a walk began there.",
+    ),
+]
+Within = Annotated[
+    str | None,
+    typer.Option(help="Likewise in this area: a GeoJSON file or WEST,SOUTH,EAST,NORTH."),
+]
+GpsPrior = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="Use each photo's EXIF position, good to so many metres (1 sigma); 0: as its camera says."
+    ),
+]
+HeadingPrior = Annotated[
+    float | None,
+    typer.Option(
+        "--heading-prior",
+        "--heading-from-exif",
+        min=0,
+        help="Use each photo's EXIF heading, good to so many degrees (1 sigma); 0: to 15.",
+    ),
+]
 Gpx = Annotated[
     list[Path] | None,
     typer.Option(

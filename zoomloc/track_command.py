@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoomloc.errors import CheckpointError, TrackError
-from zoomloc.options import Device
+from zoomloc.options import Device, GpsPrior, HeadingPrior, Near, Within
 
 if TYPE_CHECKING:
     from zoomloc.batch.jobs import Job
@@ -43,22 +43,10 @@ def track(
     speed: Annotated[
         float | None, typer.Option(min=0.01, help="Metres a second, in place of --pace.")
     ] = None,
-    near: Annotated[
-        str | None, typer.Option(metavar="LAT,LON,RADIUS_M", help="Begun within so many metres of a point.")
-    ] = None,
-    within: Annotated[
-        str | None, typer.Option(help="Begun in this area: a GeoJSON file or WEST,SOUTH,EAST,NORTH.")
-    ] = None,
-    gps_prior: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Use EXIF positions, good to so many metres (1 sigma); 0: as the camera says."
-        ),
-    ] = None,
-    heading_prior: Annotated[
-        float | None,
-        typer.Option(min=0, help="Use EXIF headings, good to so many degrees (1 sigma); 0: to 15."),
-    ] = None,
+    near: Near = None,
+    within: Within = None,
+    gps_prior: GpsPrior = None,
+    heading_prior: HeadingPrior = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw the walk here (.png); of several, into this folder.")
     ] = None,

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoomloc.errors import ConfigError, OutputError
-from zoomloc.options import Address, Device, Engine, EngineName, Gpx, SearchName, TimeOffset
+from zoomloc.options import (
+    Address,
+    Device,
+    Engine,
+    EngineName,
+    GpsPrior,
+    Gpx,
+    HeadingPrior,
+    Near,
+    SearchName,
+    TimeOffset,
+    Within,
+)
 from zoomloc.track_command import Pace
 
 if TYPE_CHECKING:
@@ -53,27 +65,12 @@ def batch(
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="What is less sure is uncertain, not located.")
     ] = MIN_CONFIDENCE,
-    near: Annotated[str | None, typer.Option(help="All were taken within LAT,LON,RADIUS_M.")] = None,
-    within: Annotated[
-        str | None, typer.Option(help="All were taken in this area: GeoJSON or WEST,SOUTH,EAST,NORTH.")
-    ] = None,
-    gps_prior: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Use each photo's EXIF position, good to so many metres; 0: as its camera says."
-        ),
-    ] = None,
+    near: Near = None,
+    within: Within = None,
+    gps_prior: GpsPrior = None,
     gpx: Gpx = None,
     time_offset: TimeOffset = None,
-    heading_prior: Annotated[
-        float | None,
-        typer.Option(
-            "--heading-prior",
-            "--heading-from-exif",
-            min=0,
-            help="Use each photo's EXIF heading, good to so many degrees; 0: to 15.",
-        ),
-    ] = None,
+    heading_prior: HeadingPrior = None,
     sequence: Annotated[
         Pace | None,
         typer.Option(
