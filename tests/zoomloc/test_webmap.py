@@ -98,6 +98,18 @@ def test_the_posterior_is_inside(world, tmp_path):
     assert _data(_write(world, tmp_path / "b.html", [world.photo()], without))["photos"][0]["heat"] is None
 
 
+def test_the_legend_has_the_colours_of_the_posterior():
+    page = (files("zoomloc") / "assets" / "map.html").read_text()
+    stops = re.findall(r'<stop offset="([\d.]+)" stop-color="#(\w{6})"(?: stop-opacity="([\d.]+)")?/>', page)
+    assert len(stops) == 3
+    certainty = np.array([[float(offset) for offset, _, _ in stops]])
+    shown = figure.heat(np.exp((certainty - 1) * np.log(3)), 2, at_most_px=8)[0]
+    for colour, (_, text, opacity) in zip(shown, stops, strict=True):
+        wanted = [int(text[i : i + 2], 16) for i in (0, 2, 4)]
+        assert np.abs(colour[:3].astype(int) - wanted).max() <= 4, text
+        assert abs(colour[3] / 255 - float(opacity or 1)) <= 0.11
+
+
 def test_nothing_points_outside(world, tmp_path):
     photo, prediction = world.photo(x_m=1800, y_m=900), world.prediction(x_m=1500, y_m=500)
     page = _write(world, tmp_path / "map.html", [photo], [prediction])
