@@ -21,6 +21,7 @@ export default function ({ data, parentElement }) {
   const button = parentElement.querySelector("button");
   parentElement.querySelector("output").textContent = data;
   button.textContent = "Copy";
+  button.hidden = !navigator.clipboard;
   button.onclick = async () => { await navigator.clipboard.writeText(data); button.textContent = "Copied"; };
 }
 """
@@ -29,5 +30,6 @@ _mount = st.components.v2.component("zoomloc_coordinates", html=HTML, css=CSS, j
 
 
 def show(lat: float, lon: float, *, key: str) -> None:
-    """To a tenth of a metre."""
+    """WGS 84, degrees, to a tenth of a metre. Where the browser may not copy, off loopback without HTTPS, it has no
+    button."""
     _mount(key=key, data=f"{lat:.6f}, {lon:.6f}")

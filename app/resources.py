@@ -1,6 +1,9 @@
 """What all sessions of the app share: models, regions, and the servers of their imagery. Loaded once, kept."""
 
 import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -28,24 +31,30 @@ COVERAGE_PX = 512
 
 @dataclass(frozen=True)
 class Shared:
-    """A localizer, and the lock that lets one session at a time use it."""
+    """A localizer, which one session at a time uses."""
 
     localizer: "Localizer"
-    lock: Lock = field(default_factory=Lock)
+    _lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def alone(self) -> Iterator["Localizer"]:
+        """The localizer, with as many threads as it makes use of."""
+        import torch
+
+        from zoomloc.model import n_parameters
+
+        with self._lock:
+            is_small = n_parameters(self.localizer.model) < SMALL_PARAMETERS
+            torch.set_num_threads(1 if is_small else os.cpu_count() or 1)
+            yield self.localizer
 
 
 @st.cache_resource(show_spinner="Loading the model …")
 def shared(checkpoint: Path) -> Shared:
     """Raises CheckpointError or ConfigError."""
-    import torch
-
     from zoomloc.localizer import Localizer
-    from zoomloc.model import n_parameters
 
-    localizer = Localizer.from_pretrained(checkpoint)
-    if n_parameters(localizer.model) < SMALL_PARAMETERS:
-        torch.set_num_threads(1)
-    return Shared(localizer)
+    return Shared(Localizer.from_pretrained(checkpoint))
 
 
 @st.cache_resource(show_spinner=False)
@@ -64,8 +73,8 @@ def pyramid(path: Path) -> Pyramid:
 def ready(checkpoint: Path, path: Path) -> Shared:
     """The localizer with the region's cells encoded, if they are not too many. Raises ZoomlocError."""
     both = shared(checkpoint)
-    with both.lock:
-        index = both.localizer.index(region(path))
+    with both.alone() as localizer:
+        index = localizer.index(region(path))
         if index.n_cells <= FILL_CELLS:
             index.fill()
     # Streamlit looks for garbage after every run of a page; among all that is loaded here to stay, that took 0.3 s.

@@ -125,7 +125,7 @@ def _heat(posterior: NDArray[np.float32], region: Region) -> dict[str, Any]:
 
 
 def _veiled(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same over a dark veil, so that without any hue, too, the likelier is the brighter."""
+    """Colours (n, n, 4) RGBA over a dark veil, so that without any hue, too, the likelier is the brighter."""
     alpha = colours[..., 3:] / 255
     both = alpha + VEIL * (1 - alpha)
     veiled = np.concatenate([colours[..., :3] * alpha / both, 255 * both], axis=-1)

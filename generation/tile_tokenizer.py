@@ -91,15 +91,14 @@ class TileTokenizer(nn.Module):
     def forward(self, images: Tensor, parents: Tensor | None = None, known: Tensor | None = None) -> Attempt:
         """For training: of the codes, or, where there are parents (as for `decode`; known (B, px, px): what of them is
         seen), of the decoder alone."""
-        if parents is None:
+        if parents is None or known is None:
             return Attempt(images, self.quantizer.train_on(self.latent(images), self.schedule))
         with torch.no_grad():
             quantized = self.quantizer.train_on(self.latent(images), self.schedule)
         return Attempt(self._painted(quantized.latent, parents, known), quantized)
 
-    def _painted(self, latent: Tensor, parents: Tensor, known: Tensor | None) -> Tensor:
+    def _painted(self, latent: Tensor, parents: Tensor, known: Tensor) -> Tensor:
         """What a latent adds to the parents (B, 3, px, px) where they are known."""
-        assert known is not None
         seen = known[:, None].to(parents)
         begun = parents * seen
         added = latent - self.latent(begun)

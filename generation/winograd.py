@@ -104,6 +104,7 @@ class PackedDouble(nn.Module):
         self.bias = double.conv.bias.detach().repeat(4)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, out, 2 H, 2 W), with channels last in memory."""
         B, _, height, width = x.shape
         corners = F.conv2d(x, self.weight, self.bias, padding=1).unflatten(1, (2, 2, -1))
         out = x.new_empty(B, height, 2, width, 2, corners.shape[3])

@@ -238,7 +238,7 @@ def facing_of_photo(photo: Photo, sigma_deg: float | None = None, *, wrong: floa
     return [Facing(photo.heading_deg, sigma_deg or HEADING_SIGMA_DEG, wrong)]
 
 
-def told(
+def all_of_photo(
     photo: Photo, gps_sigma_m: float | None, heading_sigma_deg: float | None, *, clock: Clock | None = None
 ) -> list[Prior | Facing]:
     """`of_photo` and `facing_of_photo` together: None leaves one out, 0 is for what the camera says or is usual."""

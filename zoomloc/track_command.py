@@ -76,7 +76,7 @@ def track(
         motion=Motion(speed_m_s=speed or SPEEDS_M_S[pace.value]),
         times=times,
         known=priors.asked(place, near_text=near, within_text=within),
-        own=partial(priors.told, gps_sigma_m=gps_prior, heading_sigma_deg=heading_prior),
+        own=partial(priors.all_of_photo, gps_sigma_m=gps_prior, heading_sigma_deg=heading_prior),
     )
     tables.write(walked.rows, out)
     for row in walked.failed:

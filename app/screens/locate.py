@@ -187,7 +187,7 @@ def predicted(
     key = (file, given.key)
     if key not in kept or kept[key][0] != clues:
         try:
-            with left, st.spinner("Zooming in …"), shared.lock:
+            with left, st.spinner("Zooming in …"), shared.alone():
                 kept[key] = clues, locating.answer(shared.localizer, region, given, clues)
         except PriorError as error:
             left.error(str(error), icon=":material/error:")

@@ -125,8 +125,7 @@ def test_what_is_loaded_is_no_garbage_and_a_small_model_thinks_in_one_thread(pag
     """Both cost a first answer most of its time; see benchmarks.app."""
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
-    resources.shared.clear()
-    resources.shared(Settings().checkpoint)
-    assert torch.get_num_threads() == 1
+    with resources.shared(Settings().checkpoint).alone():
+        assert torch.get_num_threads() == 1
     assert gc.get_freeze_count() > 100_000
     torch.set_num_threads(threads)

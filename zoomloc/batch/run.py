@@ -25,7 +25,7 @@ from zoomloc.checkpoint import fingerprint
 from zoomloc.errors import CheckpointError, ConfigError, OutputError, PriorError, RegionError
 from zoomloc.localizer import ANSWER_RADIUS_M, Localizer, Search, predict
 from zoomloc.posterior import Leaves
-from zoomloc.priors import Evidence, Facing, Prior, asked, told, tracks
+from zoomloc.priors import Evidence, Facing, Prior, all_of_photo, asked, tracks
 from zoomloc.progress import bar
 from zoomloc.region import Region
 from zoomloc.rows import Row, of_prediction
@@ -213,7 +213,7 @@ class Batch:
         if decoded.photo is None:
             return []
         heading_deg = self.options.heading_sigma_deg if decoded.around is None else None
-        return told(decoded.photo, self.options.gps_sigma_m, heading_deg, clock=self._clock)
+        return all_of_photo(decoded.photo, self.options.gps_sigma_m, heading_deg, clock=self._clock)
 
     def _row(self, decoded: Decoded, found: list[Leaves] | None, share_s: float) -> Row:
         assert decoded.photo is not None

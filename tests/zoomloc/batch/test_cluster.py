@@ -23,7 +23,7 @@ import pytest
 from zoomloc import cluster, index_blocks, tables
 from zoomloc.batch import jobs, run, shards
 from zoomloc.batch.journal import place
-from zoomloc.errors import CheckpointError
+from zoomloc.errors import CheckpointError, ClusterError
 from zoomloc.index import FEATURES, KNOWN, place_on_disk
 from zoomloc.localizer import Localizer
 from zoomloc.region import Region
@@ -242,6 +242,13 @@ def test_a_photo_that_its_workers_die_of_is_a_row(town, untrained, tmp_path, add
         else:  # photo by photo, numbers are rounded otherwise
             assert row.status == its.status and row.path == its.path
             assert row.confidence == pytest.approx(its.confidence, rel=1e-3)
+
+
+def test_an_index_whose_workers_died_is_not_called_complete(town, untrained, monkeypatch):
+    monkeypatch.setattr(cluster, "over", lambda *_, **__: iter(()))
+    model = Localizer.from_pretrained(untrained, device="cpu").model
+    with pytest.raises(ClusterError, match="batches of cells: their workers died"):
+        index_blocks.build(model, Region.load(town / "region.json"), untrained, device="cpu")
 
 
 def test_what_an_actor_cannot_use_comes_back_as_one_line(town, untrained):
